@@ -1,0 +1,2 @@
+"A lecture you can run: deep learning's development infrastructure and tooling, predicted, run for real, compared."
+__version__ = "0.1.0"
