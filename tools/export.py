@@ -7,6 +7,7 @@ The modules are made in a folder of their own and only those that differ replace
 half a package behind, and a run that imports the package meanwhile sees whole files.
 """
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -29,7 +30,7 @@ def notebooks() -> list[Path]:
 
 def is_generated(path: Path) -> bool:
     "Whether `path` is a Python file that an export (or `tools.tests`) wrote."
-    return HEADER in path.read_text(encoding="utf-8")[:2000]
+    return re.search(rf"^# {re.escape(HEADER)} File to edit: ", path.read_text(encoding="utf-8"), re.M) is not None
 
 
 def generated_modules(lib: Path) -> list[Path]:

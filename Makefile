@@ -1,0 +1,95 @@
+# `make lab` and `make test` need python3 (3.11 or newer), make and git, and set up everything else themselves.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Where `make lab` puts the learner's own copies of the lessons
+DIR ?= lessons
+# More words for pytest, JupyterLab or the notebooks to run: make test ARGS="-k ring"
+ARGS ?=
+WORKERS ?= 2
+
+# What is installed is known by what it was installed from: a changed file gives another stamp, an unchanged one costs nothing
+KEY := $(shell cat pyproject.toml constraints.txt 2>/dev/null | cksum | cut -d' ' -f1)
+READY := $(VENV)/.ready-$(KEY)
+
+.PHONY: help lab test test-all lessons export check docs bench clean setup constraints
+
+help: ## What can be made
+	@echo "make lab        copy the lessons into ./$(DIR) and open them in JupyterLab"
+	@echo "make test       run the tests that a change must pass (a few minutes)"
+	@echo "make test-all   the same, and the heavy ones"
+	@echo ""
+	@echo "To change the course:"
+	@echo "make export     write the package, its tests, README and sidebar from the notebooks"
+	@echo "make lessons    run notebooks for real and save what they print (all, or ARGS=nbs/...)"
+	@echo "make check      fail if anything that is written from the notebooks differs from what they give"
+	@echo "make docs       build the site into _docs/"
+	@echo "make bench      run benchmarks/*.py"
+	@echo "make clean      remove what was built (not $(VENV), not $(DIR))"
+	@echo "make constraints  resolve all versions anew into constraints.txt"
+
+setup: $(READY)
+
+$(READY): | $(PY)
+	@echo "Installing what the course needs into $(VENV) (once; several minutes and about 2 GB, more where PyTorch comes with CUDA)"
+	@echo "  1 of 2  PyTorch"
+# First and alone: where a build without CUDA is on offer, nothing later may pull in the big one
+	@$(PIP) setuptools torch
+	@echo "  2 of 2  the course, JupyterLab, and what tests and site need"
+	@$(PIP) --no-build-isolation --editable ".[lab,dev,docs]"
+	@rm -f $(VENV)/.ready-*
+	@touch $@
+	@echo "  done"
+
+$(PY):
+	@python=""; for candidate in $${PYTHON:-} python3 python3.13 python3.12 python3.11; do \
+	  if command -v $$candidate >/dev/null && $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "The course needs Python 3.11 or newer, and there is $$(python3 --version 2>/dev/null || echo none). Install one, or say where it is: make lab PYTHON=/path/to/python3.11" >&2; exit 1; \
+	fi; \
+	echo "Making a virtual environment in $(VENV) with $$($$python --version)"; \
+	$$python -m venv $(VENV) || { rm -rf $(VENV); echo "A virtual environment could not be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+lab: $(READY) ## Lessons in JupyterLab
+	@$(VENV)/bin/fsdl-course lab $(DIR) $(ARGS)
+
+test: $(READY)
+	@$(PY) -m pytest -n $(WORKERS) -m "not slow" --timeout 120 $(ARGS)
+
+test-all: $(READY)
+	@$(PY) -m pytest -n $(WORKERS) --timeout 600 $(ARGS)
+
+lessons: $(READY)
+	@$(PY) -m tools.run $(ARGS)
+
+export: $(READY)
+	@$(PY) -m tools.generate
+
+check: $(READY)
+	@$(PY) -m tools.check
+
+docs: $(READY)
+	@$(PY) -m tools.docs $(ARGS)
+
+bench: $(READY)
+	@shopt -s nullglob; scripts=(benchmarks/*.py); [ $${#scripts[@]} -gt 0 ] || echo "There are no benchmarks yet."; \
+	for script in "$${scripts[@]}"; do echo "$$script"; $(PY) $$script; done
+
+clean:
+	rm -rf _docs _proc build dist *.egg-info .pytest_cache .hypothesis .make
+	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
+
+# In an environment of its own and without the old constraints; a build's label such as +cpu is no part of the version
+constraints:
+	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	$(MAKE) --no-print-directory "$$scratch/bin/python" VENV="$$scratch"; \
+	"$$scratch/bin/python" -m pip install --quiet --disable-pip-version-check setuptools torch==2.13.0; \
+	"$$scratch/bin/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[lab,dev,docs]"; \
+	{ echo "# Every version that make installs, resolved by: make constraints"; \
+	  "$$scratch/bin/python" -m pip freeze --all --exclude-editable --exclude pip | sed -E 's/\+cpu$$//'; } > "$$scratch/constraints.txt"; \
+	mv "$$scratch/constraints.txt" constraints.txt
