@@ -59,10 +59,10 @@ lab: $(READY) ## Lessons in JupyterLab
 	@$(VENV)/bin/fsdl-course lab $(DIR) $(ARGS)
 
 test: $(READY)
-	@$(PY) -m pytest -n $(WORKERS) -m "not slow" --timeout 120 $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not slow" --timeout 120 $(ARGS)
 
 test-all: $(READY)
-	@$(PY) -m pytest -n $(WORKERS) --timeout 600 $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --timeout 600 $(ARGS)
 
 lessons: $(READY)
 	@$(PY) -m tools.run $(ARGS)

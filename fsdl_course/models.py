@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['ACTIVATIONS', 'rotary_angles', 'rotate', 'alibi_slopes', 'alibi_bias', 'Attention', 'FeedForward', 'Experts',
-           'make_norm', 'Block', 'Decoder', 'position_tensors', 'build']
+           'make_norm', 'Block', 'Decoder', 'position_tensors', 'build', 'saved_bytes']
 
 # %% ../nbs/00_vocabulary.ipynb #bc13d1db
 import math
@@ -137,7 +137,7 @@ class Block(nn.Module):
         x_bsh = x_bsh + self.attention(self.attention_norm(x_bsh), *positions)
         return x_bsh + self.mlp(self.mlp_norm(x_bsh))
 
-# %% ../nbs/00_vocabulary.ipynb #0a8431bb
+# %% ../nbs/00_vocabulary.ipynb #d1ff1b8b
 class Decoder(nn.Module):
     "Tokens (batch, seq) to logits (batch, seq, vocab). `embed`, `blocks` and `project` are the places where a pipeline cuts."
 
@@ -153,7 +153,6 @@ class Decoder(nn.Module):
         self.head = nn.Linear(model.hidden, model.vocab, bias=False, **make)
         if model.tied:
             self.head.weight = self.embedding.weight
-        self._places = {}
 
     def embed(self, tokens_bs: Tensor) -> Tensor:
         "Tokens (batch, seq) to what the first block takes (batch, seq, hidden)."
@@ -161,13 +160,6 @@ class Decoder(nn.Module):
         if self.positions is not None:
             x_bsh = x_bsh + self.positions.weight[: tokens_bs.shape[1]]
         return x_bsh if self.embedding_norm is None else self.embedding_norm(x_bsh)
-
-    def places(self, x_bsh: Tensor) -> tuple[Tensor | None, ...]:
-        "What every block needs to know of the tokens' places: (cos, sin) if rotary, a bias if ALiBi. Made once and kept."
-        key = (x_bsh.shape[1], x_bsh.dtype, x_bsh.device)
-        if key not in self._places:
-            self._places = {key: position_tensors(self.model, *key)}
-        return self._places[key]
 
     def project(self, x_bsh: Tensor) -> Tensor:
         "What the last block gives (batch, seq, hidden) to logits (batch, seq, vocab)."
@@ -177,7 +169,7 @@ class Decoder(nn.Module):
         if tokens_bs.ndim != 2 or not 1 <= tokens_bs.shape[1] <= self.model.seq:
             raise ValueError(f"tokens must be (batch, seq) with seq from 1 to {self.model.seq}, not {tuple(tokens_bs.shape)}")
         x_bsh = self.embed(tokens_bs)
-        places = self.places(x_bsh)
+        places = position_tensors(self.model, tokens_bs.shape[1], x_bsh.dtype, x_bsh.device)
         for block in self.blocks:
             x_bsh = block(x_bsh, *places)
         return self.project(x_bsh)
@@ -214,3 +206,37 @@ def build(transformer: Transformer, dtype=None, device=None) -> Decoder:
             elif name.endswith("bias"):
                 tensor.zero_()
     return module
+
+# %% ../nbs/00_vocabulary.ipynb #9beeec54
+class saved_bytes:
+    """Counts what autograd keeps for the backward pass: `with saved_bytes(module) as saved: loss = ...; saved.total`.
+
+    Bytes of distinct storages (two views of one tensor count once), without the module's own parameters and buffers.
+    Definition and traps: tensors that a checkpointed function recomputes, or that code keeps by itself, are not seen.
+    """
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+        self.storages: dict[int, torch.UntypedStorage] = {}
+
+    def __enter__(self):
+        owned = [*self.module.parameters(), *self.module.buffers()]
+        self._own = {tensor.untyped_storage().data_ptr() for tensor in owned}
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self._hooks.__exit__(*error)
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        # Holding the storage keeps its address from being given to another one.
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._own:
+            self.storages[storage.data_ptr()] = storage
+        return tensor
+
+    @property
+    def total(self) -> int:
+        "Bytes that were kept."
+        return sum(storage.nbytes() for storage in self.storages.values())

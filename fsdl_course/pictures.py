@@ -213,7 +213,7 @@ def _ticks(low: float, high: float, count: int = 6) -> list[float]:
     step = next(power * m for m in (1, 2, 5, 10) if span / (power * m) <= count)
     return [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
-# %% ../nbs/08_house/03_pictures.ipynb #78bf23fd
+# %% ../nbs/08_house/03_pictures.ipynb #30510ab8
 class Span(NamedTuple):
     "Something that one rank did from `start` to `end`. Times in seconds, or in any unit that the picture is told."
     rank: int
@@ -260,13 +260,16 @@ def _axis(drawing: draw.Drawing, low: float, high: float, x: float, width: float
         factor, name = next(((f, n) for f, n in ((1, "s"), (1e3, "ms"), (1e6, "µs")) if (high - low) * f >= 2), (1e6, "µs"))
     if unit == "bytes":
         factor, name = next((1 / 1024**k, n) for k, n in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB"), (0, "B")) if high >= 2 * 1024**k or k == 0)
+    scale = draw.Group()
     for tick in _ticks(low * factor, high * factor):
         at = x + (tick / factor - low) / (high - low) * width
-        drawing.append(draw.Line(_round(at), _round(top), _round(at), _round(bottom + 4), stroke="currentColor", stroke_opacity=0.25))
-        drawing.append(_text(_short(float(f"{tick:.6g}")), at, bottom + 17, 11, "middle", fill_opacity=0.8))
-    drawing.append(_text(name, x + width + 12, bottom + 17, 11, fill_opacity=0.8))
+        scale.append(draw.Line(_round(at), _round(top), _round(at), _round(bottom + 4), stroke="currentColor", stroke_opacity=0.25))
+        scale.append(_text(_short(float(f"{tick:.6g}")), at, bottom + 17, 11, "middle", fill_opacity=0.8))
+    scale.append(_text(name, x + width + 14, bottom + 17, 11, fill_opacity=0.8))
+    # First in the drawing is behind everything else.
+    drawing.insert(0, scale)
 
-# %% ../nbs/08_house/03_pictures.ipynb #6b390ccc
+# %% ../nbs/08_house/03_pictures.ipynb #622354ab
 def timeline(spans: Iterable[Any], *, title: str = "Timeline", ranks: Iterable[int] | None = None, unit: str = "seconds",
              lanes: Mapping[str, int] | None = None, start: float | None = None, end: float | None = None,
              row_name: str = "rank", width: int = 760) -> Picture:
@@ -290,7 +293,7 @@ def timeline(spans: Iterable[Any], *, title: str = "Timeline", ranks: Iterable[i
     fills = colours(s.kind for s in found)
     left, top, lane_height, gap = 30 + _text_width(f"{row_name} {max(map(len, map(str, rows))) * '0'}"), 4, 20, 8
     drawing = _canvas(width, 10)
-    drawn_width = width - left - 34
+    drawn_width = width - left - 22 - _text_width("ms" if unit == "seconds" else unit, 11)
     y = top + _legend(drawing, fills, left, top, drawn_width) + 4
     first = y
     words = []
@@ -334,7 +337,7 @@ def _in_words(rank: int, spans: list[Span], row_name: str, unit: str) -> str:
         totals[span.kind] = totals.get(span.kind, 0) + span.end - span.start
     return f"{row_name} {rank}: " + ", ".join(f"{kind} {format_quantity(t, unit)}" for kind, t in totals.items()) + "."
 
-# %% ../nbs/08_house/03_pictures.ipynb #56c42215
+# %% ../nbs/08_house/03_pictures.ipynb #bb5093c6
 def stacked_bars(bars: Mapping[str, Mapping[str, float]], *, title: str = "Memory by kind", unit: str = "bytes",
                  limit: float | None = None, limit_label: str = "limit", width: int = 760) -> Picture:
     """One bar per entry of `bars`, made of its kinds, with its total: memory, or the time of a step.
@@ -356,7 +359,7 @@ def stacked_bars(bars: Mapping[str, Mapping[str, float]], *, title: str = "Memor
     high = 1.02 * max(*totals.values(), limit or 0, 1e-30)
     fills = colours(kind for parts in bars.values() for kind, amount in parts.items() if amount > 0)
     left = min(24 + max(_text_width(str(label)) for label in bars), 0.4 * width)
-    right = 22 + max(_text_width(_total(t, limit, unit)) for t in totals.values())
+    right = 24 + max(_text_width(_total(t, limit, unit)) for t in totals.values())
     drawing, scale = _canvas(width, 10), (width - left - right) / high
     y = first = 4 + _legend(drawing, fills, left, 4, width - left) + (22 if limit else 4)
     for label, parts in bars.items():
@@ -498,14 +501,16 @@ def _draw_arrow(drawing: draw.Drawing, start: tuple[float, float], end: tuple[fl
     group.append(draw.Lines(*map(_round, (to_x, to_y, *wing[0], *wing[1])), close=True))
     drawing.append(group)
 
-# %% ../nbs/08_house/03_pictures.ipynb #b1cf5e91
+# %% ../nbs/08_house/03_pictures.ipynb #9b572fbf
 _CONTROLS = """
 const count = +svg.dataset.steps, seconds = +svg.dataset.seconds, words = JSON.parse(svg.dataset.words);
 const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 let at = still ? 0.5 : 0, playing = !still, before = 0, seen = false;
 const make = (tag, more) => Object.assign(document.createElement(tag), more);
 const bar = make("div", {role: "group", ariaLabel: "Replay"});
-bar.style.cssText = "display:flex;gap:8px;align-items:center;max-width:" + svg.getAttribute("width") + "px;font:13px system-ui,sans-serif";
+const light = getComputedStyle(root).color.match(/[0-9.]+/g).slice(0, 3).reduce((sum, part) => sum + +part, 0) > 380;
+bar.style.colorScheme = light ? "dark" : "light";
+bar.style.cssText += ";display:flex;gap:8px;align-items:center;max-width:" + svg.getAttribute("width") + "px;font:13px system-ui,sans-serif";
 const button = (text, label, act) => {
   const one = make("button", {type: "button", textContent: text, ariaLabel: label, title: label, onclick: act});
   one.style.cssText = "font:inherit;color:inherit;background:none;border:1px solid #767676;border-radius:4px;min-width:34px;padding:3px 8px;cursor:pointer";
@@ -566,7 +571,7 @@ def _motion(count: int, seconds: float) -> str:
     # A still: the first step's messages, half-way. With controls the reader still goes from step to step.
     return "".join(rules) + f"@media print,(prefers-reduced-motion:reduce){{svg:not(.driven) .{id}{{animation:none}}}}"
 
-# %% ../nbs/08_house/03_pictures.ipynb #d1709efb
+# %% ../nbs/08_house/03_pictures.ipynb #5ca8c52a
 def replay(messages: Iterable[Any], world_size: int | None = None, *, title: str = "Messages, step by step", seconds: float = 1.6, width: int = 620) -> Picture:
     """The messages played step by step: ranks on a circle, each message moving from its sender to its receiver.
 
@@ -581,11 +586,10 @@ def replay(messages: Iterable[Any], world_size: int | None = None, *, title: str
         raise ValueError(f"seconds: must be above 0, not {seconds}")
     order = steps(messages)
     count = max(order) + 1
-    radius = max(92, 15 * world_size)
-    height = 2 * radius + 150
-    drawing = _canvas(width, height)
-    centre = (width / 2, 40 + height / 2 - 15)
-    places = [(centre[0] + 1.5 * radius * math.sin(2 * math.pi * r / world_size), centre[1] - radius * math.cos(2 * math.pi * r / world_size)) for r in range(world_size)]
+    radius = max(100, 15 * world_size)
+    drawing = _canvas(width, 2 * radius + 92)
+    centre = (width / 2, radius + 64)
+    places = [(centre[0] + 1.7 * radius * math.sin(2 * math.pi * r / world_size), centre[1] - radius * math.cos(2 * math.pi * r / world_size)) for r in range(world_size)]
     for source, destination in sorted({(min(m.source, m.destination), max(m.source, m.destination)) for m in messages}):
         drawing.append(draw.Line(*map(_round, (*places[source], *places[destination])), stroke="currentColor", stroke_opacity=0.18, stroke_width=1.5))
     for rank, (x, y) in enumerate(places):
@@ -612,6 +616,18 @@ def _draw_rank(drawing: draw.Drawing, rank: int, x: float, y: float) -> None:
     drawing.append(_text(f"rank {rank}", x, y - 4, 12, "middle", font_weight="bold"))
 
 
+def _path(start: tuple[float, float], end: tuple[float, float], wide: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    "Where a token of this width begins, beside its sender's box, and how far it moves to stop beside its receiver's."
+    dx, dy = end[0] - start[0], end[1] - start[1]
+    length = math.hypot(dx, dy) or 1
+    ux, uy = dx / length, dy / length
+    # The token leaves a box (half sizes 46 and 20) as soon as they no longer overlap in one direction.
+    free = min((46 + wide / 2) / max(abs(ux), 1e-9), (20 + 9) / max(abs(uy), 1e-9)) + 2
+    free = min(free, 0.4 * length)
+    # Keep to the right, as on a road: two ranks that send to each other don't hide each other's message.
+    return (start[0] + free * ux - 11 * uy, start[1] + free * uy + 11 * ux), (dx - 2 * free * ux, dy - 2 * free * uy)
+
+
 def _frame(step: int, messages: list[Any], places: list[tuple[float, float]], sent: list[int], words: str, width: float) -> draw.Group:
     "What one step shows: its line of words, what each rank has sent, its messages. Hidden unless it is the first, until its time comes."
     frame = draw.Group(class_=f"{_MARK} {_MARK}g {_MARK}g{step}", **({"visibility": "hidden"} if step else {}))
@@ -619,13 +635,9 @@ def _frame(step: int, messages: list[Any], places: list[tuple[float, float]], se
     for (x, y), total in zip(places, sent):
         frame.append(_text(f"sent {format_bytes(total)}", x, y + 12, 10.5, "middle"))
     for message in messages:
-        (x, y), (to_x, to_y) = places[message.source], places[message.destination]
-        length = math.hypot(to_x - x, to_y - y) or 1
-        # Keep to the right, as on a road: two ranks that send to each other don't hide each other's message.
-        x, y = x - 11 * (to_y - y) / length, y + 11 * (to_x - x) / length
-        dx, dy = _round(to_x - places[message.source][0]), _round(to_y - places[message.source][1])
         fill, label = _colour_of(message), format_bytes(message.bytes)
-        token = draw.Group(class_=f"{_MARK} {_MARK}m {_MARK}m{step}", style=f"--x:{dx}px;--y:{dy}px")
+        (x, y), (dx, dy) = _path(places[message.source], places[message.destination], _text_width(label, 11) + 12)
+        token = draw.Group(class_=f"{_MARK} {_MARK}m {_MARK}m{step}", style=f"--x:{_round(dx)}px;--y:{_round(dy)}px")
         token.append_title(_about(message))
         wide = _text_width(label, 11) + 12
         token.append(draw.Rectangle(_round(x - wide / 2), _round(y - 9), _round(wide), 18, rx=9, fill=fill))
@@ -633,7 +645,7 @@ def _frame(step: int, messages: list[Any], places: list[tuple[float, float]], se
         frame.append(token)
     return frame
 
-# %% ../nbs/08_house/03_pictures.ipynb #f79b3776
+# %% ../nbs/08_house/03_pictures.ipynb #71b6bfd9
 class Box(NamedTuple):
     """A box of a map. Several lines of text are separated by line breaks; the first is the heading.
 
@@ -678,12 +690,13 @@ def flow(boxes: Sequence[Box], arrows: Iterable[Sequence[str]] = (), *, title: s
     for box in sorted(boxes, key=lambda b: not b.frame):
         _draw_flow_box(drawing, box, place[box.name], fills.get(box.kind, GREY), size)
     for source, destination, label in arrows:
-        _draw_flow_arrow(drawing, place[source], place[destination], label, size)
+        others = [place[b.name] for b in boxes if not b.frame and b.name not in (source, destination)]
+        _draw_flow_arrow(drawing, place[source], place[destination], others, label, size)
     one_line = {b.name: b.text.replace("\n", ", ") or b.name for b in boxes}
     told = "; ".join(one_line.values()) + "." + "".join(f" {one_line[a]} leads to {one_line[b]}{f' ({label})' if label else ''}." for a, b, label in arrows)
     return Picture(drawing, title, description or told)
 
-# %% ../nbs/08_house/03_pictures.ipynb #8e396877
+# %% ../nbs/08_house/03_pictures.ipynb #06724234
 def _draw_flow_box(drawing: draw.Drawing, box: Box, place: tuple[float, float, float, float], fill: str, size: float) -> None:
     "A pale box, so that its text keeps the page's own colour, with an outline in its full colour."
     x, y, width, height = place
@@ -696,8 +709,21 @@ def _draw_flow_box(drawing: draw.Drawing, box: Box, place: tuple[float, float, f
         drawing.append(_text(text, x + width / 2, start + i * 1.24 * size, size if i == 0 else size - 1, "middle", **more))
 
 
-def _draw_flow_arrow(drawing: draw.Drawing, one: tuple[float, float, float, float], other: tuple[float, float, float, float], label: str, size: float) -> None:
-    "From edge to edge: straight where the boxes face each other, else from side to top with one corner."
+def _draw_flow_arrow(drawing: draw.Drawing, one: tuple[float, ...], other: tuple[float, ...], others: list[tuple[float, ...]], label: str, size: float) -> None:
+    "From edge to edge: straight where the boxes face each other, else with one corner, past the boxes in between."
+    points = min(_routes(one, other), key=lambda route: sum(_crosses(a, b, box) for a, b in zip(route, route[1:]) for box in others))
+    for start, corner in zip(points[:-2], points[1:-1]):
+        drawing.append(draw.Line(*map(_round, (*start, *corner)), stroke=GREY, stroke_width=1.6))
+    _draw_arrow(drawing, points[-2], points[-1], GREY, width=1.6)
+    if label:
+        start, end = points[:2]
+        across = start[1] == end[1]
+        middle = ((start[0] + end[0]) / 2 + (0 if across else 6), (start[1] + end[1]) / 2 + (-5 if across else 4))
+        drawing.append(_text(label, *middle, size - 1, "middle" if across else "start"))
+
+
+def _routes(one: tuple[float, ...], other: tuple[float, ...]) -> list[list[tuple[float, float]]]:
+    "The ways from one box to another that are worth trying, as points."
     (x, y, w, h), (to_x, to_y, to_w, to_h) = one, other
     low, high = max(y, to_y), min(y + h, to_y + to_h)
     near, far = max(x, to_x), min(x + w, to_x + to_w)
@@ -705,18 +731,17 @@ def _draw_flow_arrow(drawing: draw.Drawing, one: tuple[float, float, float, floa
     side, to_side = (x + w, to_x) if rightwards else (x, to_x + to_w)
     edge, to_edge = (y + h, to_y) if downwards else (y, to_y + to_h)
     if low < high:
-        start, end = (side, (low + high) / 2), (to_side, (low + high) / 2)
-    elif near < far:
-        start, end = ((near + far) / 2, edge), ((near + far) / 2, to_edge)
-    else:
-        corner = (to_x + to_w / 2, y + h / 2)
-        drawing.append(draw.Line(*map(_round, (side, corner[1], *corner)), stroke=GREY, stroke_width=1.6))
-        start, end = corner, (corner[0], to_edge)
-    _draw_arrow(drawing, start, end, GREY, width=1.6)
-    if label:
-        across = start[1] == end[1]
-        middle = ((start[0] + end[0]) / 2 + (0 if across else 6), (start[1] + end[1]) / 2 + (-5 if across else 4))
-        drawing.append(_text(label, *middle, size - 1, "middle" if across else "start"))
+        return [[(side, (low + high) / 2), (to_side, (low + high) / 2)]]
+    if near < far:
+        return [[((near + far) / 2, edge), ((near + far) / 2, to_edge)]]
+    (a, b), (to_a, to_b) = (x + w / 2, y + h / 2), (to_x + to_w / 2, to_y + to_h / 2)
+    return [[(side, b), (to_a, b), (to_a, to_edge)], [(a, edge), (a, to_b), (to_side, to_b)]]
+
+
+def _crosses(one: tuple[float, float], other: tuple[float, float], box: tuple[float, ...]) -> bool:
+    "Whether a line along the grid runs through a box."
+    x, y, w, h = box
+    return min(one[0], other[0]) < x + w and max(one[0], other[0]) > x and min(one[1], other[1]) < y + h and max(one[1], other[1]) > y
 
 # %% ../nbs/08_house/03_pictures.ipynb #5a5af87e
 def style() -> dict[str, Any]:

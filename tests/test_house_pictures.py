@@ -250,7 +250,7 @@ def test_replays_that_cannot_be_shown_are_refused():
             replay(bad, **more)
 
 
-# %% ../nbs/08_house/03_pictures.ipynb #1a523af8
+# %% ../nbs/08_house/03_pictures.ipynb #48152814
 def test_all_boxes_and_labels_are_drawn():
     picture = flow([Box("a", "First\nmore", 0, 0), Box("b", "Second", 1, 1, kind="dp")], [("a", "b", "then")], title="Two")
     for word in ("First", "more", "Second", "then"):
@@ -263,6 +263,15 @@ def test_boxes_stand_inside_the_picture():
     for r in ElementTree.fromstring(picture.svg).iter(name + "rect"):
         x, y, w, h = (float(r.get(k)) for k in ("x", "y", "width", "height"))
         assert x >= 0 and y >= 0 and x + w <= picture.width and y + h <= picture.height
+
+def test_an_arrow_goes_round_the_box_in_its_way():
+    boxes = [Box("a", "a", 0, 0), Box("b", "b", 1, 0), Box("c", "c", 1, 1)]
+    name = "{http://www.w3.org/2000/svg}"
+    root = ElementTree.fromstring(flow(boxes, [("a", "c")], title="round").svg)
+    middle_box = [float(list(root.iter(name + "rect"))[1].get(k)) for k in ("x", "y", "width", "height")]
+    for line in root.iter(name + "line"):
+        x1, y1, x2, y2 = (float(line.get(k)) for k in ("x1", "y1", "x2", "y2")) if line.get("x1") else (0, 0, 0, 0)
+        assert not (min(x1, x2) < middle_box[0] + middle_box[2] and max(x1, x2) > middle_box[0] and min(y1, y2) < middle_box[1] + middle_box[3] and max(y1, y2) > middle_box[1])
 
 def test_bad_maps_are_refused():
     with pytest.raises(ValueError, match="boxes"):

@@ -122,8 +122,9 @@ def test_a_lesson_runs_in_jupyterlab_and_an_exercise_is_solved(tmp_path):
     private = {key: str(tmp_path / "jupyter" / key.lower()) for key in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")} | private
     lessons, settings = tmp_path / "lessons", tmp_path / "settings"
-    done = subprocess.run([sys.executable, "-m", "fsdl_course.cli", "lessons", str(lessons)], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    command = [sys.executable, "-c", "import sys; from fsdl_course.cli import main; sys.exit(main(sys.argv[1:]))", "lessons", str(lessons)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and (lessons / name).exists(), done.stdout + done.stderr
     write_settings(settings, "JupyterLab Light")
 
     with chromium() as browser, jupyterlab(lessons, settings, tmp_path / "jupyterlab.log", environment) as base:
@@ -184,7 +185,7 @@ def test_a_lesson_runs_in_jupyterlab_and_an_exercise_is_solved(tmp_path):
         context = browser.new_context(viewport={"width": 1400, "height": 1000}, color_scheme="dark")
         page = Watched(context, base).page
         opened()
-        page.wait_for_selector("body[data-jp-theme-light='false']", timeout=20_000)
+        page.wait_for_selector("body[data-jp-theme-light='false']", state="attached", timeout=20_000)
         editor_of(page, check).locator(".jp-OutputArea-output").filter(has_text="passed").wait_for(state="visible", timeout=20_000)
         page.screenshot(path=tmp_path / "solved-dark.png")
         context.close()
