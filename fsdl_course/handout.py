@@ -389,7 +389,7 @@ def _settings_text() -> str:
 
     return settings_text()
 
-# %% ../nbs/08_house/04_handout.ipynb #9ac696d1
+# %% ../nbs/08_house/04_handout.ipynb #4f9df751
 MANIFEST = ".fsdl_course.json"
 
 
@@ -420,7 +420,24 @@ class Handout:
         return "\n".join(lines)
 
 
+def _joined(value: object) -> object:
+    "A notebook's part with each text that is kept as a list of lines in one piece; without what counts or times the runs."
+    if isinstance(value, list) and value and all(isinstance(line, str) for line in value):
+        return "".join(value)
+    if isinstance(value, list):
+        return [_joined(part) for part in value]
+    if isinstance(value, dict):
+        return {key: _joined(part) for key, part in value.items() if key not in ("execution_count", "metadata")}
+    return value
+
+
 def _hash(data: bytes) -> str:
+    "The hash of a file; for a notebook, of its cells and their outputs, however they are written down."
+    try:
+        cells = json.loads(data)["cells"]
+        data = json.dumps(_joined(cells), sort_keys=True).encode()
+    except (ValueError, KeyError, TypeError):  # no notebook
+        pass
     return hashlib.sha256(data).hexdigest()
 
 

@@ -43,7 +43,7 @@ def alibi_bias(heads: int, seq: int, device=None) -> Tensor:
     slopes = torch.tensor(alibi_slopes(heads), dtype=torch.float64, device=device)
     return (slopes[:, None, None] * distance).masked_fill(distance > 0, -math.inf)
 
-# %% ../nbs/00_vocabulary.ipynb #dff77cea
+# %% ../nbs/00_vocabulary.ipynb #f1672acf
 class Attention(nn.Module):
     "Causal self-attention over (batch, seq, hidden), with `kv_heads` groups of heads that share keys and values."
 
@@ -57,7 +57,7 @@ class Attention(nn.Module):
         self.value = nn.Linear(model.hidden, model.kv_heads * model.head_dim, **make)
         self.out = nn.Linear(model.heads * model.head_dim, model.hidden, **make)
 
-    def forward(self, x_bsh: Tensor, cos_sd: Tensor | None = None, sin_sd: Tensor | None = None, bias_ass: Tensor | None = None) -> Tensor:
+    def forward(self, x_bsh: Tensor, cos_sd: Tensor | None = None, sin_sd: Tensor | None = None, bias_1ass: Tensor | None = None) -> Tensor:
         split = (*x_bsh.shape[:2], -1, self.head_dim)
         q_basd = self.query(x_bsh).view(split).transpose(1, 2)
         k_basd = self.key(x_bsh).view(split).transpose(1, 2)
@@ -67,7 +67,7 @@ class Attention(nn.Module):
         if self.grouped:
             copies = q_basd.shape[1] // k_basd.shape[1]
             k_basd, v_basd = k_basd.repeat_interleave(copies, dim=1), v_basd.repeat_interleave(copies, dim=1)
-        y_basd = F.scaled_dot_product_attention(q_basd, k_basd, v_basd, attn_mask=bias_ass, is_causal=bias_ass is None)
+        y_basd = F.scaled_dot_product_attention(q_basd, k_basd, v_basd, attn_mask=bias_1ass, is_causal=bias_1ass is None)
         return self.out(y_basd.transpose(1, 2).flatten(2))
 
 # %% ../nbs/00_vocabulary.ipynb #49351cba
@@ -137,7 +137,7 @@ class Block(nn.Module):
         x_bsh = x_bsh + self.attention(self.attention_norm(x_bsh), *positions)
         return x_bsh + self.mlp(self.mlp_norm(x_bsh))
 
-# %% ../nbs/00_vocabulary.ipynb #d1ff1b8b
+# %% ../nbs/00_vocabulary.ipynb #6654a76e
 class Decoder(nn.Module):
     "Tokens (batch, seq) to logits (batch, seq, vocab). `embed`, `blocks` and `project` are the places where a pipeline cuts."
 
@@ -181,12 +181,12 @@ class Decoder(nn.Module):
 
 
 def position_tensors(model: Transformer, seq: int, dtype, device) -> tuple[Tensor | None, ...]:
-    "What attention needs to know of places: (cos_sd, sin_sd) if rotary, (None, None, bias_ass) if ALiBi, else nothing."
+    "What attention needs to know of places: (cos_sd, sin_sd) if rotary, (None, None, bias_1ass) if ALiBi, else nothing."
     if model.positions == "rotary":
         angles_sd = rotary_angles(seq, model.head_dim, model.rope_theta, device)
         return angles_sd.cos().to(dtype), angles_sd.sin().to(dtype)
     if model.positions == "alibi":
-        return None, None, alibi_bias(model.heads, seq, device).to(dtype)
+        return None, None, alibi_bias(model.heads, seq, device).to(dtype)[None]
     return ()
 
 # %% ../nbs/00_vocabulary.ipynb #3834f6c5

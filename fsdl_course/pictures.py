@@ -571,7 +571,7 @@ def _motion(count: int, seconds: float) -> str:
     # A still: the first step's messages, half-way. With controls the reader still goes from step to step.
     return "".join(rules) + f"@media print,(prefers-reduced-motion:reduce){{svg:not(.driven) .{id}{{animation:none}}}}"
 
-# %% ../nbs/08_house/03_pictures.ipynb #5ca8c52a
+# %% ../nbs/08_house/03_pictures.ipynb #e8865011
 def replay(messages: Iterable[Any], world_size: int | None = None, *, title: str = "Messages, step by step", seconds: float = 1.6, width: int = 620) -> Picture:
     """The messages played step by step: ranks on a circle, each message moving from its sender to its receiver.
 
@@ -591,7 +591,7 @@ def replay(messages: Iterable[Any], world_size: int | None = None, *, title: str
     centre = (width / 2, radius + 64)
     places = [(centre[0] + 1.7 * radius * math.sin(2 * math.pi * r / world_size), centre[1] - radius * math.cos(2 * math.pi * r / world_size)) for r in range(world_size)]
     for source, destination in sorted({(min(m.source, m.destination), max(m.source, m.destination)) for m in messages}):
-        drawing.append(draw.Line(*map(_round, (*places[source], *places[destination])), stroke="currentColor", stroke_opacity=0.18, stroke_width=1.5))
+        drawing.append(_link(places[source], places[destination]))
     for rank, (x, y) in enumerate(places):
         _draw_rank(drawing, rank, x, y)
     words, sent = [], [0] * world_size
@@ -611,6 +611,14 @@ def _json_list(words: list[str]) -> str:
     return "[" + ",".join('"' + w.replace('"', "'").replace("\\", "/") + '"' for w in words) + "]"
 
 
+def _link(one: tuple[float, float], other: tuple[float, float]) -> draw.Line:
+    "A faint line between the edges of two ranks' boxes (half sizes 46 and 20)."
+    dx, dy = other[0] - one[0], other[1] - one[1]
+    part = min(46 / max(abs(dx), 1e-9), 20 / max(abs(dy), 1e-9), 0.5)
+    ends = (one[0] + part * dx, one[1] + part * dy, other[0] - part * dx, other[1] - part * dy)
+    return draw.Line(*map(_round, ends), stroke="currentColor", stroke_opacity=0.2, stroke_width=1.5)
+
+
 def _draw_rank(drawing: draw.Drawing, rank: int, x: float, y: float) -> None:
     drawing.append(draw.Rectangle(_round(x - 46), _round(y - 20), 92, 40, rx=8, fill=GREY, fill_opacity=0.14, stroke="currentColor", stroke_opacity=0.5))
     drawing.append(_text(f"rank {rank}", x, y - 4, 12, "middle", font_weight="bold"))
@@ -622,7 +630,7 @@ def _path(start: tuple[float, float], end: tuple[float, float], wide: float) -> 
     length = math.hypot(dx, dy) or 1
     ux, uy = dx / length, dy / length
     # The token leaves a box (half sizes 46 and 20) as soon as they no longer overlap in one direction.
-    free = min((46 + wide / 2) / max(abs(ux), 1e-9), (20 + 9) / max(abs(uy), 1e-9)) + 2
+    free = min((46 + wide / 2) / max(abs(ux), 1e-9), (20 + 9) / max(abs(uy), 1e-9)) + 8
     free = min(free, 0.4 * length)
     # Keep to the right, as on a road: two ranks that send to each other don't hide each other's message.
     return (start[0] + free * ux - 11 * uy, start[1] + free * uy + 11 * ux), (dx - 2 * free * ux, dy - 2 * free * uy)

@@ -47,7 +47,7 @@ def test_a_guess_becomes_the_learners_own():
     assert open_guesses(source) == 'a = guess("größe", ..., unit="bytes"); b = guess("y", value=...)\nguess("z")'
 
 
-# %% ../nbs/08_house/04_handout.ipynb #d3ea58e5
+# %% ../nbs/08_house/04_handout.ipynb #c2d3e2d6
 def a_cell(kind, source, **more):
     base = {"cell_type": kind, "id": hashlib.sha1(source.encode()).hexdigest()[:8], "metadata": {}, "source": source}
     return base | ({"outputs": [], "execution_count": None} if kind == "code" else {}) | more
@@ -83,6 +83,12 @@ LESSON = [
 ]
 
 
+def test_a_teachers_copy_has_no_solution(tmp_path):
+    path = a_notebook(tmp_path / "01_a.ipynb", *LESSON)
+    assert "return sum(x) / len(x)" not in json.dumps(learners_copy(path, solutions=False))
+
+
+# %% ../nbs/08_house/04_handout.ipynb #5de9142e
 def test_a_learners_copy_holds_the_lesson_and_nothing_else(tmp_path):
     path = a_notebook(tmp_path / "03_x" / "01_a.ipynb", *LESSON)
     a_notebook(tmp_path / "03_x" / "02_b.ipynb")
@@ -97,11 +103,6 @@ def test_a_learners_copy_holds_the_lesson_and_nothing_else(tmp_path):
     assert by_source["#| export\nprint(os.name)"]["outputs"] and not by_source["check('mean', mean)"]["outputs"]
     assert copy["cells"][6]["metadata"] == {"jupyter": {"source_hidden": True}}
     assert len({c["id"] for c in copy["cells"]}) == len(copy["cells"])
-
-
-def test_a_teachers_copy_has_no_solution(tmp_path):
-    path = a_notebook(tmp_path / "01_a.ipynb", *LESSON)
-    assert "return sum(x) / len(x)" not in json.dumps(learners_copy(path, solutions=False))
 
 
 # %% ../nbs/08_house/04_handout.ipynb #7ee84b90
@@ -123,7 +124,7 @@ def test_parts_without_an_exercise_and_broken_notebooks_are_named(tmp_path):
         exercises(tmp_path / "c.ipynb")
 
 
-# %% ../nbs/08_house/04_handout.ipynb #aa411ee5
+# %% ../nbs/08_house/04_handout.ipynb #63b218a9
 @pytest.fixture
 def places(tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
@@ -152,6 +153,20 @@ def test_an_unchanged_copy_follows_the_course_and_a_deleted_one_comes_back(place
     assert len(read_notebook(desk / "01_a.ipynb")["cells"]) == 1
 
 
+# %% ../nbs/08_house/04_handout.ipynb #ba43f605
+def test_a_copy_that_was_only_opened_is_not_changed(places):
+    nbformat = pytest.importorskip("nbformat")
+    shelf, desk = places
+    hand_out(desk, source=shelf)
+    opened = nbformat.read(desk / "01_a.ipynb", as_version=4)
+    opened.metadata["language_info"] = {"name": "python", "version": "3.11.7"}
+    nbformat.write(opened, desk / "01_a.ipynb")
+    assert hand_out(desk, source=shelf).unchanged == ["01_a.ipynb", "p.svg"]
+    opened.cells[0].source += " And a note of mine."
+    nbformat.write(opened, desk / "01_a.ipynb")
+    assert hand_out(desk, source=shelf).yours == ["01_a.ipynb"]
+
+
 def test_what_a_learner_changed_is_never_touched(places):
     shelf, desk = places
     hand_out(desk, source=shelf)
@@ -168,6 +183,7 @@ def test_what_a_learner_changed_is_never_touched(places):
     assert [(desk / n).read_text() for n in ("01_a.ipynb", "01_a.new.ipynb", "settings.ini")] == ["my work", "my other work", "my settings"]
 
 
+# %% ../nbs/08_house/04_handout.ipynb #ce9e140c
 def test_a_file_that_was_there_before_is_the_learners(places):
     shelf, desk = places
     desk.mkdir()

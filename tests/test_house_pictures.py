@@ -250,7 +250,7 @@ def test_replays_that_cannot_be_shown_are_refused():
             replay(bad, **more)
 
 
-# %% ../nbs/08_house/03_pictures.ipynb #48152814
+# %% ../nbs/08_house/03_pictures.ipynb #c40d76b6
 def test_all_boxes_and_labels_are_drawn():
     picture = flow([Box("a", "First\nmore", 0, 0), Box("b", "Second", 1, 1, kind="dp")], [("a", "b", "then")], title="Two")
     for word in ("First", "more", "Second", "then"):
@@ -268,10 +268,11 @@ def test_an_arrow_goes_round_the_box_in_its_way():
     boxes = [Box("a", "a", 0, 0), Box("b", "b", 1, 0), Box("c", "c", 1, 1)]
     name = "{http://www.w3.org/2000/svg}"
     root = ElementTree.fromstring(flow(boxes, [("a", "c")], title="round").svg)
-    middle_box = [float(list(root.iter(name + "rect"))[1].get(k)) for k in ("x", "y", "width", "height")]
-    for line in root.iter(name + "line"):
-        x1, y1, x2, y2 = (float(line.get(k)) for k in ("x1", "y1", "x2", "y2")) if line.get("x1") else (0, 0, 0, 0)
-        assert not (min(x1, x2) < middle_box[0] + middle_box[2] and max(x1, x2) > middle_box[0] and min(y1, y2) < middle_box[1] + middle_box[3] and max(y1, y2) > middle_box[1])
+    x, y, w, h = (float(list(root.iter(name + "rect"))[1].get(k)) for k in ("x", "y", "width", "height"))
+    lines = [[float(n) for n in re.findall(r"[-.0-9]+", path.get("d"))] for path in root.iter(name + "path") if path.get("stroke")]
+    assert len(lines) == 2
+    for x1, y1, x2, y2 in lines:
+        assert not (min(x1, x2) < x + w and max(x1, x2) > x and min(y1, y2) < y + h and max(y1, y2) > y)
 
 def test_bad_maps_are_refused():
     with pytest.raises(ValueError, match="boxes"):

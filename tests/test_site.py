@@ -61,6 +61,12 @@ def test_the_courses_own_directives_do_not_reach_the_page():
     assert sources(cells) == "x = 1\ny = 2\n#| fig-cap: A ring\nz = 3"
 
 
+def test_long_cells_of_the_package_are_folded():
+    long = "class Ring:\n" + "\n".join(f"    x{n} = {n}" for n in range(40))
+    assert sources([code(f"#| export\n{long}")]) == f'#| code-fold: true\n#| code-summary: "Ring (41 lines)"\n{long}'
+    assert sources([code(long)]) == long
+
+
 def test_an_exercise_without_a_check_call_is_an_error():
     with pytest.raises(docs.DocsError, match=r"test.ipynb: exercise 'double' has no cell `check"):
         docs.stage_cells(EXERCISE[:2], "test.ipynb")

@@ -53,6 +53,8 @@ QUARTO_OPTIONS = {
     "code-fold", "code-summary", "code-line-numbers", "code-overflow", "column", "echo", "fig-align", "fig-alt", "fig-cap",
     "fig-column", "include", "label", "layout-ncol", "layout-nrow", "output", "tbl-cap", "tbl-column",
 }  # fmt: skip
+EXPORTED = {"export", "exports", "exporti"}
+LONG = 30  # lines of a package's cell that a page shows openly; a longer one is folded, so that the lesson's thread stays in sight
 LEFT_OUT = {"hide", "default_exp", "mutant", "says"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -155,6 +157,14 @@ def _test_summary(outputs: list[dict]) -> str:
     return f"Tests ({count} passed)" if count else "Tests"
 
 
+def _defined(source: str) -> str:
+    "The summary of a folded cell of the package: what it defines, and how long it is."
+    tree = ast.parse(source).body
+    names = [node.name for node in tree if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))]
+    shown = [name for name in names if not name.startswith("_")] or names or (["imports"] if all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in tree) else ["code"])
+    return f"{', '.join(shown[:6])}{', ...' * (len(shown) > 6)} ({len(source.splitlines())} lines)"
+
+
 def stage_cells(cells: list[dict], where: str) -> list[dict]:
     "The cells of a page, from the cells of a notebook; `where` names the notebook in errors."
     from fsdl_course.handout import solution, stub
@@ -181,6 +191,8 @@ def stage_cells(cells: list[dict], where: str) -> list[dict]:
         elif (called := re.match(r"check\(\s*[\"'](\w+)[\"']", code.strip())) and called[1] in waiting:
             # The verdict stands with the solution that earned it, and not under the reader's empty stub.
             staged += [code_cell(code), *_solution_cells(waiting.pop(called[1]), outputs)]
+        elif EXPORTED & found.keys() and code.count("\n") >= LONG and "code-fold" not in found:
+            staged.append(folded(code, _defined(code), outputs))
         elif code.strip() or outputs:
             options = {name.replace("-", "_"): value for name, value in found.items() if name in QUARTO_OPTIONS}
             staged.append(code_cell(code, outputs, **options))
