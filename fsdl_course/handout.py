@@ -389,7 +389,7 @@ def _settings_text() -> str:
 
     return settings_text()
 
-# %% ../nbs/08_house/04_handout.ipynb #4f9df751
+# %% ../nbs/08_house/04_handout.ipynb #d5f77b1d
 MANIFEST = ".fsdl_course.json"
 
 
@@ -419,7 +419,7 @@ class Handout:
             lines.append(f"  all {len(self.unchanged)} files are up to date")
         return "\n".join(lines)
 
-
+# %% ../nbs/08_house/04_handout.ipynb #ff3c73fe
 def _joined(value: object) -> object:
     "A notebook's part with each text that is kept as a list of lines in one piece; without what counts or times the runs."
     if isinstance(value, list) and value and all(isinstance(line, str) for line in value):

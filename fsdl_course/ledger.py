@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['OPTIMIZERS', 'COLLECTIVES', 'KINDS', 'shard', 'larger', 'at_least', 'Tally', 'state_bytes', 'layer_elements',
-           'end_elements', 'stage_depths', 'stage_elements', 'states', 'overhead', 'many', 'doublings', 'Collective',
+           'end_elements', 'stage_depths', 'stage_elements', 'many', 'states', 'overhead', 'doublings', 'Collective',
            'collective_bytes', 'collective_seconds', 'dp_bytes', 'tp_bytes', 'pp_bytes', 'traffic', 'activations',
            'value_text', 'Record', 'Row', 'Comparison', 'compare']
 
@@ -114,17 +114,30 @@ def stage_elements(model: Transformer, layout) -> dict[str, tuple]:
         "last": ((after + last * dense) * (layout.pp > 1), last * experts),
     }
 
-# %% ../nbs/00_vocabulary.ipynb #fb9700be
+# %% ../nbs/00_vocabulary.ipynb #f27b21d9
+class many:
+    """Many layouts at once: `Layout`'s fields with its defaults, of which any number may be a NumPy array.
+
+    `states(model, many(dp=numpy.arange(1, 1025), zero=3))` gives 1024 answers. Nothing is checked: leave out what doesn't divide.
+    """
+
+    def __init__(self, **fields):
+        known = vars(Layout()).keys()
+        for name in fields:
+            one_of("many", "field", name, known)
+        vars(self).update({**vars(Layout()), **fields})
+
+# %% ../nbs/00_vocabulary.ipynb #ddff2822
 def states(model: Transformer, layout=Layout(), *, optimizer: str = "adamw", units: Iterable[int] | None = None) -> Tally:
     """Bytes of parameters, gradients and optimizer states on the fullest rank of `layout`.
 
-    `layout`: a `Layout`, or any object with its attributes, of which the numbers may be NumPy arrays (see `many`).
+    `layout`: a `Layout`, or `many` of them at once.
     Shared states lie in flat buffers padded to a multiple of the ranks that share them: one buffer for the whole rank with
     ZeRO 1 and 2; with ZeRO 3 one for each layer and one for the rest. `units` (elements of each buffer) says otherwise.
     The ranks of `dp` and `cp` share; experts are shared among dp x cp / ep. Offloaded states count nothing on the device.
     AdamW's step counters are in `overhead`. Raises ValueError for an unknown optimizer, and for a `Layout` that does not fit.
     """
-    if isinstance(layout, Layout):
+    if not isinstance(layout, many):
         layout.check(model)
     n = layout.dp * layout.cp
     fullest, held = 0, None
@@ -158,19 +171,6 @@ def overhead(model: Transformer, optimizer: str = "adamw", *, tensors: int | Non
     one_of("overhead", "optimizer", optimizer, OPTIMIZERS)
     count = len(model.tensors) if tensors is None else whole("overhead", "tensors", tensors, least=0)
     return Tally(overhead=4 * count * (OPTIMIZERS[optimizer] == 2))
-
-# %% ../nbs/00_vocabulary.ipynb #f27b21d9
-class many:
-    """Many layouts at once: `Layout`'s fields with its defaults, of which any number may be a NumPy array.
-
-    `states(model, many(dp=numpy.arange(1, 1025), zero=3))` gives 1024 answers. Nothing is checked: leave out what doesn't divide.
-    """
-
-    def __init__(self, **fields):
-        known = vars(Layout()).keys()
-        for name in fields:
-            one_of("many", "field", name, known)
-        vars(self).update({**vars(Layout()), **fields})
 
 # %% ../nbs/00_vocabulary.ipynb #4d6ce14f
 def doublings(n):
@@ -219,7 +219,7 @@ def collective_seconds(kind: str, bytes, n, alpha, beta):
     way = COLLECTIVES[kind]
     return way.steps(n) * (alpha + beta * (bytes / n if way.chunked else bytes))
 
-# %% ../nbs/00_vocabulary.ipynb #5e4280e4
+# %% ../nbs/00_vocabulary.ipynb #ec396f33
 def dp_bytes(elements, n, zero=0, micro_batches=1, *, gradients=4, parameters=4, part=None):
     """Bytes that a data-parallel rank sends per step for `elements` parameters (`gradients`, `parameters`: bytes of an element).
 
@@ -233,7 +233,7 @@ def dp_bytes(elements, n, zero=0, micro_batches=1, *, gradients=4, parameters=4,
     often = (zero == 2) * (micro_batches * gradients + parameters) + (zero == 3) * micro_batches * (2 * parameters + gradients)
     return (n - 1) * part * (plain + often)
 
-
+# %% ../nbs/00_vocabulary.ipynb #96911d37
 def tp_bytes(model: Transformer, layout):
     """Bytes that a tensor-parallel rank of the busiest stage sends per step (Megatron-LM, arXiv:1909.08053 and 2205.05198).
 
@@ -269,17 +269,17 @@ def pp_bytes(model: Transformer, layout):
     middle = layout.micro_batches * 2 * layout.virtual_stages * message
     return (layout.pp > 1) * larger(ends, middle * (layout.pp > 2))
 
-# %% ../nbs/00_vocabulary.ipynb #2fa967ff
+# %% ../nbs/00_vocabulary.ipynb #01aff980
 def traffic(model: Transformer, layout=Layout(), *, units: Iterable[int] | None = None) -> Tally:
     """Payload bytes that the rank that sends most sends per step, by axis: {"dp", "tp", "pp"}.
 
-    `layout`: a `Layout`, or any object with its attributes, numbers or arrays (see `many`). `units`: elements of each flat buffer of the dp
+    `layout`: a `Layout`, or `many` of them at once. `units`: elements of each flat buffer of the dp
     axis; default as in `states`. Scalars for logging and barriers are left out. cp and ep have no formula yet and are refused.
     """
     for axis in ("cp", "ep"):
         if getattr(getattr(layout, axis), "max", lambda: getattr(layout, axis))() != 1:
             raise ValueError(f"traffic: {axis} must be 1, not {getattr(layout, axis)!r}: its traffic has no formula here yet")
-    if isinstance(layout, Layout):
+    if not isinstance(layout, many):
         layout.check(model)
     n, size, sent = layout.dp, PRECISIONS[layout.precision], 0
     layer = sum(layer_elements(model, layout))
@@ -374,7 +374,7 @@ class Record:
             rows += [(name, "total", value_text(name, tally.total))] * (len(tally) > 1)
         return html_table(rows, ("", "kind", "value"), repr(self)[1:-1])
 
-# %% ../nbs/00_vocabulary.ipynb #1d43aa27
+# %% ../nbs/00_vocabulary.ipynb #58a6979b
 @dataclass(frozen=True)
 class Row:
     "One line of a comparison; None where a side does not know."
@@ -426,7 +426,7 @@ class Comparison(list):
             lines.append((row.field, row.kind, value_text(row.field, row.measured), value_text(row.field, row.estimated), ratio))
         return html_table(lines, ("", "kind", "measured", "estimated", "estimated / measured"))
 
-
+# %% ../nbs/00_vocabulary.ipynb #cffb1bcd
 def compare(measurement: Record, estimate: Record) -> Comparison:
     "Both sides of the same job, kind by kind. Raises ValueError if they are of different jobs."
     for name in ("model", "layout"):

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import drawsvg as draw
 
-# %% ../nbs/08_house/03_pictures.ipynb #36cb2856
+# %% ../nbs/08_house/03_pictures.ipynb #25ffdc39
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#c66a9f", "#a87900", "#6a5acd", "#2490a0", "#8c564b")
 "Fills, each at a contrast of 3 or more against white and against `#111`; neighbours differ in hue and lightness (after Okabe and Ito)."
 
@@ -38,7 +38,7 @@ COLOURS = {
 FAINT = frozenset({"bubble", "idle", "wait"})
 "Kinds that stand for nothing happening: drawn pale, with an outline."
 
-
+# %% ../nbs/08_house/03_pictures.ipynb #1e60cc2d
 def contrast(one: str, other: str) -> float:
     """The contrast ratio of two colours written as `#rgb` or `#rrggbb`: 1 (the same) to 21 (black on white).
 
@@ -97,7 +97,7 @@ def format_quantity(value: float, unit: str) -> str:
     known = {"bytes": format_bytes, "seconds": format_seconds}
     return known[unit](value) if unit in known else f"{_short(value)} {unit}".strip()
 
-# %% ../nbs/08_house/03_pictures.ipynb #20996a93
+# %% ../nbs/08_house/03_pictures.ipynb #4ce28194
 _MARK = "PICTUREID"
 _FONT = "system-ui, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 
@@ -114,7 +114,7 @@ _SCRIPT = """(() => {
   }
 })()"""
 
-
+# %% ../nbs/08_house/03_pictures.ipynb #9d826151
 class Picture:
     """An SVG drawing with a title and a description, which a notebook shows when it is a cell's last value.
 
@@ -160,7 +160,7 @@ class Picture:
     def __repr__(self) -> str:
         return f"Picture({self.title!r}, {len(self.svg) / 1000:.1f} kB)"
 
-# %% ../nbs/08_house/03_pictures.ipynb #386659a1
+# %% ../nbs/08_house/03_pictures.ipynb #6b6cbae5
 def _canvas(width: float, height: float) -> draw.Drawing:
     return draw.Drawing(_round(width), _round(height), id_prefix=_MARK, font_family=_FONT, fill="currentColor")
 
@@ -192,7 +192,7 @@ def _box(x: float, y: float, width: float, height: float, fill: str, kind: str =
         box.append_title(tip)
     return box
 
-
+# %% ../nbs/08_house/03_pictures.ipynb #a2498521
 def _legend(drawing: draw.Drawing, fills: Mapping[str, str], x: float, y: float, width: float) -> float:
     "Draw a legend that wraps at `width`; return the height it takes."
     left, top = x, y
@@ -213,7 +213,7 @@ def _ticks(low: float, high: float, count: int = 6) -> list[float]:
     step = next(power * m for m in (1, 2, 5, 10) if span / (power * m) <= count)
     return [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
-# %% ../nbs/08_house/03_pictures.ipynb #30510ab8
+# %% ../nbs/08_house/03_pictures.ipynb #33c4f928
 class Span(NamedTuple):
     "Something that one rank did from `start` to `end`. Times in seconds, or in any unit that the picture is told."
     rank: int
@@ -237,7 +237,7 @@ def _spans(spans: Iterable[Any]) -> list[Span]:
         raise ValueError("spans: there is nothing to draw; give at least one span")
     return sorted(found, key=lambda s: (s.rank, s.start, s.end))
 
-
+# %% ../nbs/08_house/03_pictures.ipynb #9aaee668
 def _lanes(spans: list[Span], lane_of: Mapping[str, int] | None) -> list[int]:
     "A lane for each span of one rank (sorted by start): the one its kind is given, or the first that is free."
     if lane_of is not None:
@@ -252,7 +252,7 @@ def _lanes(spans: list[Span], lane_of: Mapping[str, int] | None) -> list[int]:
         lanes.append(lane)
     return lanes
 
-
+# %% ../nbs/08_house/03_pictures.ipynb #ae0f70f3
 def _axis(drawing: draw.Drawing, low: float, high: float, x: float, width: float, top: float, bottom: float, unit: str) -> None:
     "A scale under the drawing with faint lines through it. Seconds are given the unit that suits the whole."
     factor, name = 1.0, unit
@@ -269,7 +269,7 @@ def _axis(drawing: draw.Drawing, low: float, high: float, x: float, width: float
     # First in the drawing is behind everything else.
     drawing.insert(0, scale)
 
-# %% ../nbs/08_house/03_pictures.ipynb #622354ab
+# %% ../nbs/08_house/03_pictures.ipynb #6951c63c
 def timeline(spans: Iterable[Any], *, title: str = "Timeline", ranks: Iterable[int] | None = None, unit: str = "seconds",
              lanes: Mapping[str, int] | None = None, start: float | None = None, end: float | None = None,
              row_name: str = "rank", width: int = 760) -> Picture:
@@ -311,7 +311,7 @@ def timeline(spans: Iterable[Any], *, title: str = "Timeline", ranks: Iterable[i
     drawing.view_box = (0, 0, drawing.width, drawing.height)
     return Picture(drawing, title, " ".join(words))
 
-
+# %% ../nbs/08_house/03_pictures.ipynb #ad33a8b5
 def _draw_spans(drawing: draw.Drawing, spans: list[Span], lanes: list[int], fills: Mapping[str, str], at: Any, y: float, height: float, unit: str) -> None:
     "The boxes of one rank; when there are very many, one path per kind without tooltips, which is ten times smaller."
     if len(spans) > 400:
@@ -337,7 +337,7 @@ def _in_words(rank: int, spans: list[Span], row_name: str, unit: str) -> str:
         totals[span.kind] = totals.get(span.kind, 0) + span.end - span.start
     return f"{row_name} {rank}: " + ", ".join(f"{kind} {format_quantity(t, unit)}" for kind, t in totals.items()) + "."
 
-# %% ../nbs/08_house/03_pictures.ipynb #bb5093c6
+# %% ../nbs/08_house/03_pictures.ipynb #9ae56a2a
 def stacked_bars(bars: Mapping[str, Mapping[str, float]], *, title: str = "Memory by kind", unit: str = "bytes",
                  limit: float | None = None, limit_label: str = "limit", width: int = 760) -> Picture:
     """One bar per entry of `bars`, made of its kinds, with its total: memory, or the time of a step.
@@ -382,7 +382,7 @@ def stacked_bars(bars: Mapping[str, Mapping[str, float]], *, title: str = "Memor
     words = [f"{label}: " + ", ".join(f"{k} {format_quantity(a, unit)}" for k, a in parts.items() if a > 0) + f"; total {_total(totals[label], limit, unit)}." for label, parts in bars.items()]
     return Picture(drawing, title, " ".join(words) + (f" The {limit_label} is {format_quantity(limit, unit)}." if limit else ""))
 
-
+# %% ../nbs/08_house/03_pictures.ipynb #1d6dd094
 def _total(total: float, limit: float | None, unit: str) -> str:
     "A bar's total, with a mark that doesn't need colour where it is more than the limit."
     return format_quantity(total, unit) + (" ✗ too much" if limit is not None and total > limit else "")
@@ -394,26 +394,48 @@ def _draw_part(drawing: draw.Drawing, x: float, y: float, room: float, kind: str
         ink = "currentColor" if kind in FAINT else _ink(fill)
         drawing.append(_text(label, x + room / 2, y + 17, 11, "middle", fill=ink, pointer_events="none"))
 
-# %% ../nbs/08_house/03_pictures.ipynb #dd3deccb
+# %% ../nbs/08_house/03_pictures.ipynb #a5104c77
 def steps(messages: Sequence[Any]) -> list[int]:
     """The step (from 0) of each message: after all that its source had sent before, and had received before.
 
-    messages: objects with `source`, `destination`, `start` and `end` (when it left, and when its receiver had it and went on, on one clock),
-        or with a `step` of their own (a number that is not None), which is then kept.
+    messages: objects with `source`, `destination`, `start` and `end` (when it left, and when its receiver had it and went on, on one clock).
+        Where each has a `step` of its own (its place in its collective), that is kept, and collectives that followed one another get steps that follow.
     """
-    found = [getattr(m, "step", None) for m in messages]
+    if messages and all(getattr(m, "step", None) is not None for m in messages):
+        return _steps_of_collectives(messages)
+    found = [0] * len(messages)
     sent: dict[int, int] = {}
     received: dict[int, list[tuple[float, int]]] = {}
-    for i in sorted(range(len(messages)), key=lambda i: getattr(messages[i], "start", 0)):
+    for i in sorted(range(len(messages)), key=lambda i: messages[i].start):
         message = messages[i]
-        if found[i] is None:
-            heard = [step for end, step in received.get(message.source, []) if end <= message.start]
-            found[i] = 1 + max([sent.get(message.source, -1), *heard])
+        heard = [step for end, step in received.get(message.source, []) if end <= message.start]
+        found[i] = 1 + max([sent.get(message.source, -1), *heard])
         sent[message.source] = found[i]
-        received.setdefault(message.destination, []).append((getattr(message, "end", 0), found[i]))
+        received.setdefault(message.destination, []).append((message.end, found[i]))
     return found
 
 
+def _steps_of_collectives(messages: Sequence[Any]) -> list[int]:
+    "Steps that count on from collective to collective. A sender's next collective begins where the operation changes, or the step doesn't grow."
+    key: list[tuple[str, int]] = [("", 0)] * len(messages)
+    last: dict[int, tuple[str, int]] = {}
+    times: dict[tuple[int, str], int] = {}
+    order = sorted(range(len(messages)), key=lambda i: (getattr(messages[i], "start", 0), messages[i].step))
+    for i in order:
+        message, operation = messages[i], str(getattr(messages[i], "operation", ""))
+        before = last.get(message.source)
+        if before is None or before[0] != operation or message.step <= before[1]:
+            times[message.source, operation] = times.get((message.source, operation), -1) + 1
+        last[message.source] = (operation, message.step)
+        key[i] = (operation, times[message.source, operation])
+    first, base = {}, 0
+    for collective in dict.fromkeys(key[i] for i in order):
+        mine = [m.step for m, k in zip(messages, key) if k == collective]
+        first[collective] = base - min(mine)
+        base += max(mine) - min(mine) + 1
+    return [m.step + first[k] for m, k in zip(messages, key)]
+
+# %% ../nbs/08_house/03_pictures.ipynb #18f15efd
 def _checked(messages: Iterable[Any], world_size: int | None, most: int) -> tuple[list[Any], int]:
     "The messages as a list and the number of ranks, or an error that names what is wrong."
     messages = list(messages)
@@ -447,7 +469,7 @@ def _about_step(messages: list[Any], number: int, count: int) -> str:
     many = f"{len(messages)} messages of {size} each" if len(messages) > 1 and len(sizes) == 1 else f"{len(messages)} message{'s' * (len(messages) > 1)} of {size}"
     return f"step {number + 1} of {count} · {operations} · {many}"
 
-# %% ../nbs/08_house/03_pictures.ipynb #8fd578fd
+# %% ../nbs/08_house/03_pictures.ipynb #c3b622bd
 def messages_grid(messages: Iterable[Any], world_size: int | None = None, *, title: str = "Who sends what to whom", width: int | None = None) -> Picture:
     """All messages at once: a line per rank, a column per step, an arrow from sender to receiver.
 
@@ -480,7 +502,7 @@ def messages_grid(messages: Iterable[Any], world_size: int | None = None, *, tit
     words = [_about_step(now, step, count) + ": " + "; ".join(_about(m) for m in now) + "." for step, now in enumerate(by_step)]
     return Picture(drawing, title, " ".join(words))
 
-
+# %% ../nbs/08_house/03_pictures.ipynb #5f134484
 def _fit(text: str, room: float, size: float) -> str:
     "The text, or as much of it as there is room for."
     most = int(room / (0.56 * size))
@@ -501,7 +523,7 @@ def _draw_arrow(drawing: draw.Drawing, start: tuple[float, float], end: tuple[fl
     group.append(draw.Lines(*map(_round, (to_x, to_y, *wing[0], *wing[1])), close=True))
     drawing.append(group)
 
-# %% ../nbs/08_house/03_pictures.ipynb #9b572fbf
+# %% ../nbs/08_house/03_pictures.ipynb #1603493e
 _CONTROLS = """
 const count = +svg.dataset.steps, seconds = +svg.dataset.seconds, words = JSON.parse(svg.dataset.words);
 const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -518,6 +540,10 @@ const button = (text, label, act) => {
 };
 const slider = make("input", {type: "range", min: 0, max: count, step: 0.01, ariaLabel: "Step"});
 slider.style.cssText = "flex:1;min-width:60px;accent-color:#0072b2";
+"""
+
+# %% ../nbs/08_house/03_pictures.ipynb #ad9cbf75
+_CONTROLS += """
 const show = () => {
   svg.style.setProperty("--at", -at * seconds + "s");
   slider.value = at;
@@ -549,7 +575,7 @@ new IntersectionObserver(all => { seen = all[all.length - 1].isIntersecting; if 
 show();
 """
 
-
+# %% ../nbs/08_house/03_pictures.ipynb #01cd51b4
 def _motion(count: int, seconds: float) -> str:
     """CSS that shows the groups of `count` steps (and the state after them) in turn, and moves each step's messages.
 
@@ -571,7 +597,7 @@ def _motion(count: int, seconds: float) -> str:
     # A still: the first step's messages, half-way. With controls the reader still goes from step to step.
     return "".join(rules) + f"@media print,(prefers-reduced-motion:reduce){{svg:not(.driven) .{id}{{animation:none}}}}"
 
-# %% ../nbs/08_house/03_pictures.ipynb #e8865011
+# %% ../nbs/08_house/03_pictures.ipynb #7fd1302b
 def replay(messages: Iterable[Any], world_size: int | None = None, *, title: str = "Messages, step by step", seconds: float = 1.6, width: int = 620) -> Picture:
     """The messages played step by step: ranks on a circle, each message moving from its sender to its receiver.
 
@@ -623,7 +649,7 @@ def _draw_rank(drawing: draw.Drawing, rank: int, x: float, y: float) -> None:
     drawing.append(draw.Rectangle(_round(x - 46), _round(y - 20), 92, 40, rx=8, fill=GREY, fill_opacity=0.14, stroke="currentColor", stroke_opacity=0.5))
     drawing.append(_text(f"rank {rank}", x, y - 4, 12, "middle", font_weight="bold"))
 
-
+# %% ../nbs/08_house/03_pictures.ipynb #3792cae7
 def _path(start: tuple[float, float], end: tuple[float, float], wide: float) -> tuple[tuple[float, float], tuple[float, float]]:
     "Where a token of this width begins, beside its sender's box, and how far it moves to stop beside its receiver's."
     dx, dy = end[0] - start[0], end[1] - start[1]
@@ -704,11 +730,11 @@ def flow(boxes: Sequence[Box], arrows: Iterable[Sequence[str]] = (), *, title: s
     told = "; ".join(one_line.values()) + "." + "".join(f" {one_line[a]} leads to {one_line[b]}{f' ({label})' if label else ''}." for a, b, label in arrows)
     return Picture(drawing, title, description or told)
 
-# %% ../nbs/08_house/03_pictures.ipynb #06724234
+# %% ../nbs/08_house/03_pictures.ipynb #52a9ed69
 def _draw_flow_box(drawing: draw.Drawing, box: Box, place: tuple[float, float, float, float], fill: str, size: float) -> None:
-    "A pale box, so that its text keeps the page's own colour, with an outline in its full colour."
+    "A very pale box, so that its text, in the page's colour or mid-grey, stays readable; the outline has the full colour."
     x, y, width, height = place
-    opacity, line = (0.06, 1) if box.frame else (0.34, 2.6) if box.strong else (0.14, 1.2)
+    opacity, line = (0.04, 1) if box.frame else (0.12, 2.8) if box.strong else (0.08, 1.2)
     drawing.append(draw.Rectangle(*map(_round, place), rx=8, fill=fill, fill_opacity=opacity, stroke=fill, stroke_width=line))
     lines = box.text.split("\n")
     start = y + size + 7 if box.frame else y + height / 2 - (len(lines) - 1) * 0.62 * size + 0.36 * size

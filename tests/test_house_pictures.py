@@ -179,7 +179,7 @@ def test_bad_bars_are_refused():
             stacked_bars(bars, **more)
 
 
-# %% ../nbs/08_house/03_pictures.ipynb #91db69bf
+# %% ../nbs/08_house/03_pictures.ipynb #ae348a6f
 def message(source, destination, start=0.0, end=1.0, size=1024, **more):
     return SimpleNamespace(source=source, destination=destination, bytes=size, operation="send", start=start, end=end, **more)
 
@@ -195,8 +195,15 @@ def test_steps_of_a_tree_follow_what_was_received():
     tree = [message(0, 2, 0, 1), message(2, 3, 1.1, 2), message(0, 1, 1.2, 2)]
     assert steps(tree) == [0, 1, 1]
 
-def test_a_step_of_its_own_is_kept():
-    assert steps([message(0, 1, step=5), message(0, 1, start=2)]) == [5, 6]
+def test_a_step_of_its_own_is_kept_however_the_ranks_hurry():
+    late = [message(r, (r + 1) % 3, start=10 * r + k, end=10 * r + k + 0.5, step=k) for k in range(4) for r in range(3)]
+    assert steps(late) == [k for k in range(4) for _ in range(3)]
+
+def test_two_collectives_follow_one_another():
+    twice = [message(r, 1 - r, start=2 * again + k, step=k) for again in range(2) for k in range(2) for r in range(2)]
+    assert steps(twice) == [0, 0, 1, 1, 2, 2, 3, 3]
+    phases = [SimpleNamespace(source=0, destination=1, start=k, step=k, operation="reduce_scatter" if k < 2 else "all_gather") for k in range(4)]
+    assert steps(phases) == [0, 1, 2, 3]
 
 def test_every_message_is_an_arrow_with_words():
     picture = messages_grid([message(0, 1), message(1, 0, chunk=3)])

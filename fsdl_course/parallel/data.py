@@ -5,17 +5,6 @@
 # %% auto #0
 __all__ = ['relative_difference', 'Bucket', 'make_buckets', 'Courier', 'DataParallel']
 
-# %% ../../nbs/03_parallel/03_data_parallel.ipynb #3eb1b807
-def relative_difference(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> float:
-    """The largest difference between two state dicts: max|a - b| / max|b| of each tensor, and of these the largest.
-
-    max|b| counts as at least 1e-3, since a tensor may hold nothing but rounding noise, as the bias of attention's keys does when it starts at zero:
-    its true gradient is exactly zero. Raises ValueError if they don't have the same tensors.
-    """
-    if set(weights) != set(others):
-        raise ValueError(f"others must have the same tensors; they differ in {sorted(set(weights) ^ set(others))}")
-    return max(float((tensor - others[name]).abs().max() / others[name].abs().max().clamp_min(1e-3)) for name, tensor in weights.items())
-
 # %% ../../nbs/03_parallel/03_data_parallel.ipynb #69b4f6d9
 import queue
 import threading
@@ -29,6 +18,17 @@ import torch.distributed as dist
 from torch import nn
 
 from .collectives import all_reduce, broadcast
+
+# %% ../../nbs/03_parallel/03_data_parallel.ipynb #3eb1b807
+def relative_difference(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> float:
+    """The largest difference between two state dicts: max|a - b| / max|b| of each tensor, and of these the largest.
+
+    max|b| counts as at least 1e-3, since a tensor may hold nothing but rounding noise, as the bias of attention's keys does when it starts at zero:
+    its true gradient is exactly zero. Raises ValueError if they don't have the same tensors.
+    """
+    if set(weights) != set(others):
+        raise ValueError(f"others must have the same tensors; they differ in {sorted(set(weights) ^ set(others))}")
+    return max(float((tensor - others[name]).abs().max() / others[name].abs().max().clamp_min(1e-3)) for name, tensor in weights.items())
 
 # %% ../../nbs/03_parallel/03_data_parallel.ipynb #6b98c91f
 @dataclass

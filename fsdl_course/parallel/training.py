@@ -118,12 +118,13 @@ def held(replica: DataParallel, optimizer: torch.optim.Optimizer, kept: SavedFor
         overhead=sum(t.nbytes for t in states if not t.ndim),
     )
 
-# %% ../../nbs/03_parallel/04_training.ipynb #2354b146
+# %% ../../nbs/03_parallel/04_training.ipynb #395ef7e1
 def one_step(job: Job, replica: DataParallel, optimizer: torch.optim.Optimizer, batch: tuple[torch.Tensor, torch.Tensor],
              clock: Clock, kept: SavedForBackward | None) -> tuple[torch.Tensor, float]:
     "Train one step; return this rank's part of the global loss and the norm of the global gradient."
     inputs, targets = (share(part, dist.get_rank(), dist.get_world_size()) for part in batch)
-    pieces = list(zip(inputs.tensor_split(job.layout.micro_batches), targets.tensor_split(job.layout.micro_batches)))
+    # Copies: a view would keep the whole global batch alive for the backward pass.
+    pieces = [(some.clone(), right.clone()) for some, right in zip(*(part.contiguous().tensor_split(job.layout.micro_batches) for part in (inputs, targets)))]
     replica.zero_grad()
     total = torch.zeros((), dtype=torch.float64)
     for number, (some_inputs, some_targets) in enumerate(pieces):
