@@ -28,7 +28,7 @@ from fsdl_course.parallel.collectives import (
 from fsdl_course.parallel.processes import launch
 
 
-# %% ../nbs/03_parallel/02_collectives.ipynb #8f8382f8
+# %% ../nbs/03_parallel/02_collectives.ipynb #a715a8aa
 def right_sums(elements, dtype):
     "In each rank: all collectives against torch.distributed's own in float64, and the same bits everywhere."
     n, rank = dist.get_world_size(), dist.get_rank()
@@ -60,9 +60,10 @@ def right_sums(elements, dtype):
 
 
 def many_sums():
-    for elements in (1, 2, 5, 12, 1001):
-        for dtype in (torch.float64, torch.float32, torch.bfloat16):
-            right_sums(elements, dtype)
+    for elements in (1, 2, 12, 1001):
+        right_sums(elements, torch.float64)
+    right_sums(5, torch.float32)
+    right_sums(1001, torch.bfloat16)
     right_sums(3 * 2**20 + 1, torch.float32)  # long enough to travel in pieces
 
 
@@ -71,7 +72,7 @@ def test_sums_agree_with_torch(n):
     launch(many_sums, n)
 
 
-# %% ../nbs/03_parallel/02_collectives.ipynb #34e718a4
+# %% ../nbs/03_parallel/02_collectives.ipynb #1b0a8f3b
 def sent_by_kind(elements):
     "The bytes that this rank sends in each collective, by the ledger's name for it."
     n, bytes_sent = dist.get_world_size(), {}
@@ -100,11 +101,11 @@ def recorded_and_seen(kind):
     tensor = torch.zeros(3 * 2**20)
     with record() as sent:
         CALLS[kind](tensor)
-    return sent.bytes, metered(lambda: CALLS[kind](tensor), repeats=20)
+    return sent.bytes, metered(lambda: CALLS[kind](tensor), repeats=12)
 
 
 @pytest.mark.skipif(not LoopbackMeter.available(), reason="the system has no such counter")
-@pytest.mark.parametrize("kind", ["all_reduce", "reduce_scatter", "tree_all_reduce"])
+@pytest.mark.parametrize("kind", ["all_reduce", "reduce_scatter"])
 @pytest.mark.parametrize("n", [2, 4])
 def test_the_device_saw_what_was_recorded(kind, n):
     results = launch(recorded_and_seen, n, kind)
@@ -112,6 +113,7 @@ def test_the_device_saw_what_was_recorded(kind, n):
     assert 1 <= seen / recorded <= 1.02
 
 
+@pytest.mark.skipif(not LoopbackMeter.available(), reason="the system has no such counter")
 def test_the_meter_ends_with_its_block():
     with loopback() as meter:
         launch(recorded_and_seen, 2, "all_reduce")

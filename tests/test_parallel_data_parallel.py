@@ -67,7 +67,7 @@ def test_a_parameter_that_nobody_uses_is_named_or_left_alone():
     assert all(torch.equal(ranks[0][0][name], ranks[1][0][name]) for name in ranks[0][0])
 
 
-# %% ../nbs/03_parallel/03_data_parallel.ipynb #55c91544
+# %% ../nbs/03_parallel/03_data_parallel.ipynb #2b9cef44
 def gradients(options, steps, forget=False):
     torch.manual_seed(0)
     module = nn.Linear(4, 4).double()
@@ -106,6 +106,16 @@ def test_a_negative_bucket_is_refused():
         launch(gradients, 1, {"bucket_bytes": -1}, 1)
 
 
+def failing(flat, **more):
+    raise OSError("the cable is unplugged")
+
+
+def test_what_goes_wrong_in_the_courier_reaches_the_main_thread():
+    with pytest.raises(RankError, match="the cable is unplugged"):
+        launch(gradients, 2, {"overlap": True, "all_reduce": failing}, 1)
+
+
+# %% ../nbs/03_parallel/03_data_parallel.ipynb #e1923278
 def test_batches_depend_on_seed_and_step_only_and_targets_are_one_byte_on():
     inputs, targets = Text(4, 16, seed=3).batch(7)
     again, _ = Text(4, 16, seed=3).batch(7)
@@ -120,12 +130,3 @@ def test_shares_deal_every_row_once(rows, world_size):
     assert torch.cat(parts).tolist() == list(range(rows))
     with pytest.raises(ValueError, match=f"rank must be from 0 to {world_size - 1}"):
         share(torch.arange(rows), world_size, world_size)
-
-
-def failing(flat, **more):
-    raise OSError("the cable is unplugged")
-
-
-def test_what_goes_wrong_in_the_courier_reaches_the_main_thread():
-    with pytest.raises(RankError, match="the cable is unplugged"):
-        launch(gradients, 2, {"overlap": True, "all_reduce": failing}, 1)

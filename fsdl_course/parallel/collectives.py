@@ -224,7 +224,7 @@ def send_receive(outgoing: torch.Tensor, destination: int, incoming: torch.Tenso
     wire.settle(1)
     return incoming
 
-# %% ../../nbs/03_parallel/02_collectives.ipynb #83bc3a6c
+# %% ../../nbs/03_parallel/02_collectives.ipynb #3abbebe9
 def _spread(wire: Wire, flat: torch.Tensor, root: int, first: int = 0) -> None:
     "Broadcast down a binomial tree; `first`: the number of its first step."
     place, span, step = (wire.rank - root) % wire.size, 1, 0
@@ -251,7 +251,7 @@ def _collect(wire: Wire, flat: torch.Tensor, root: int) -> int:
             wire.settle(wire.settled + 1)
     return steps
 
-
+# %% ../../nbs/03_parallel/02_collectives.ipynb #ce0bd265
 def broadcast(tensor: torch.Tensor, source: int = 0, *, group: dist.ProcessGroup | None = None, axis: str = "dp", tag: int = 0) -> torch.Tensor:
     "Give every rank of `group` the values that `tensor` has on the global rank `source`; in place, along a tree. Returns `tensor`."
     flat = _flat(tensor, "tensor")
@@ -571,7 +571,7 @@ class Fits(list):
         rows = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in self._rows())
         return f"<table><thead><tr><th>collective</th><th>ranks</th><th>alpha</th><th>1 / beta</th><th>median error</th></tr></thead><tbody>{rows}</tbody></table>"
 
-# %% ../../nbs/03_parallel/02_collectives.ipynb #81074bca
+# %% ../../nbs/03_parallel/02_collectives.ipynb #9e619509
 def _own_part(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.chunk(dist.get_world_size())[dist.get_rank()]
 
@@ -589,7 +589,7 @@ CALLS: dict[str, Callable[[torch.Tensor], object]] = {
     "all_reduce": ring_all_reduce, "tree_all_reduce": tree_all_reduce,
 }
 
-
+# %% ../../nbs/03_parallel/02_collectives.ipynb #b7a3c634
 def _time_here(calls: dict[str, Callable], sizes: Sequence[int], repeats: int) -> dict[str, list[tuple[int, float]]]:
     "In each rank: let `calls` take turns on tensors of `sizes` bytes; {name: [(bytes, median over repeats of the slowest rank's seconds)]}."
     n, noted = dist.get_world_size(), []

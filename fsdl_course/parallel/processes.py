@@ -729,7 +729,7 @@ def _answer(rank: _Rank) -> Waiting:
     places = tuple(Place(file, line, name, linecache.getline(file, line).strip()) for file, line, name in rank.place["places"])
     return Waiting(rank.rank, rank.place["state"], rank.place["collective"], rank.place["detail"], places)
 
-# %% ../../nbs/03_parallel/01_processes.ipynb #3ebf917a
+# %% ../../nbs/03_parallel/01_processes.ipynb #9369ff2f
 def _checked(fn: Callable, world_size: int, timeout: float | None, device: str, threads: int | None) -> tuple[float, int]:
     "The timeout and threads to use. Raises an error that names the argument which is not allowed."
     if _this_rank() is not None:
@@ -754,14 +754,28 @@ def _checked(fn: Callable, world_size: int, timeout: float | None, device: str, 
     return float(timeout), threads
 
 
+@contextlib.contextmanager
+def _sent_by_value(module: str | None) -> Iterator[None]:
+    "For this long, what the module defines is pickled with its code and not by its name."
+    known = sys.modules.get(module or "")
+    if known is None or module == "__main__":  # goes by value anyhow
+        yield
+        return
+    with _PICKLING:
+        cloudpickle.register_pickle_by_value(known)
+        try:
+            yield
+        finally:
+            cloudpickle.unregister_pickle_by_value(known)
+
+
+_PICKLING = threading.RLock()
+
+
 def _pickled_call(fn: Callable, args: tuple, kwargs: dict) -> bytes:
     "The function and its arguments as bytes. Raises `TypeError` that names what cannot be sent."
-    module = sys.modules.get(getattr(fn, "__module__", None) or "")
-    by_value = contextlib.ExitStack()
-    if module is not None and module.__name__ != "__main__" and not _can_be_imported(module.__name__):
-        cloudpickle.register_pickle_by_value(module)
-        by_value.callback(cloudpickle.unregister_pickle_by_value, module)
-    with by_value:
+    module = getattr(fn, "__module__", None)
+    with _sent_by_value(module) if module and not _can_be_imported(module) else contextlib.nullcontext():
         try:
             return cloudpickle.dumps((fn, args, kwargs))
         except Exception as error:
@@ -789,7 +803,7 @@ def _unsendable(fn: Callable, args: tuple, kwargs: dict) -> str:
             return name
     return "fn"
 
-# %% ../../nbs/03_parallel/01_processes.ipynb #82254016
+# %% ../../nbs/03_parallel/01_processes.ipynb #af0a5eab
 def _environment(world_size: int) -> dict[str, str]:
     "This process's environment, plus what ranks on one machine need."
     loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
@@ -823,8 +837,10 @@ def launch(fn: Callable, world_size: int, *args: object, timeout: float | None =
     call = _pickled_call(fn, args, kwargs)
     with _meeting_place() as folder:
         job = _Job(world_size, call, folder, os.getpid(), device, threads, _cell_sources())
+        with _sent_by_value(__name__):  # importing this course takes longer than starting a rank, and not every rank needs it
+            rank_main = cloudpickle.dumps(functools.partial(_rank_main, job))
         work = {
-            "work": cloudpickle.dumps(functools.partial(_rank_main, job)),
+            "work": rank_main,
             "environment": _environment(world_size),
             "folder": os.getcwd(),
             "path": [entry or os.getcwd() for entry in sys.path],

@@ -368,7 +368,7 @@ def put_together(job: Job, ranks: list[dict[str, Any]]) -> Measurement:
         step_seconds=[max(sum(rank["seconds"][step].values()) for rank in ranks) for step in range(len(ranks[0]["seconds"]))],
     )
 
-# %% ../../nbs/03_parallel/04_training.ipynb #60942c8c
+# %% ../../nbs/03_parallel/04_training.ipynb #fcde833e
 def train(
     model: Transformer | Callable[[], nn.Module],
     layout: Layout,
@@ -385,14 +385,11 @@ def train(
     resume: Path | str | None = None,
     every: int | None = None,
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = summed_cross_entropy,
-    bucket_bytes: float = float("inf"),
-    overlap: bool = False,
-    timeout: float | None = None,
+    bucket_bytes: float = float("inf"), overlap: bool = False, timeout: float | None = None,
 ) -> Measurement:
     """Train `model` as `layout` says, in `layout.world_size` real processes of this machine, and measure it.
 
-    model: a `Transformer`, or a function that makes a module (then give `data`, and `loss` if it isn't cross-entropy).
-    layout: `dp`, `micro_batch` and `micro_batches` are run; other axes, ZeRO, recomputation and offloading are refused.
+    model: a `Transformer`, or a function that makes a module (then give `data`). layout: axes other than `dp`, ZeRO and recomputation are refused.
     steps, seed: the same seed, layout and machine give the same losses to the bit. `seed` decides weights and batches.
     optimizer: "adamw" (eps 1e-8, weight decay 0.01) or "sgd" (momentum 0.9), at learning rate `lr`.
     dtype: "float32", "float64" or "bfloat16" for all tensors; default: the layout's `precision`.
@@ -401,18 +398,16 @@ def train(
     track: an object with `log(dict, step=int)`, such as a W&B run: told the loss and gradient norm of each step as it is done.
     checkpoint: a folder; a checkpoint is written there at the end, and `every` so many steps.
     resume: a checkpoint or a folder of them (then the latest); training goes on to `steps` in all, as if it had never stopped.
-    bucket_bytes, overlap: how gradients travel, see `DataParallel`. timeout: seconds without an end, default in settings.ini.
-
+    bucket_bytes, overlap: see `DataParallel`. timeout: seconds without a step being done, see `launch`.
     Raises ValueError for what cannot be done, FileNotFoundError for a missing checkpoint, and `RankError` if a rank fails.
     """
-    if dtype is not None:
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
-        layout = layout.replace(precision=dtype)
+    if dtype not in (None, *DTYPES):
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+    layout = layout if dtype is None else layout.replace(precision=dtype)
     with reading_along(track) as report_to:
         job = Job(
-            model=model, layout=layout, steps=steps, seed=seed, optimizer=optimizer, lr=lr, data=data, loss=loss,
-            bucket_bytes=bucket_bytes, overlap=overlap, every=every, report=report_to,
+            model=model, layout=layout, steps=steps, seed=seed, optimizer=optimizer, lr=lr, data=data, loss=loss, every=every,
+            bucket_bytes=bucket_bytes, overlap=overlap, report=report_to,
             checkpoint=None if checkpoint is None else Path(checkpoint).resolve(),
             resume=None if resume is None else find_checkpoint(Path(resume).resolve()),
         )
