@@ -65,7 +65,7 @@ def _change(name: str, change: Callable[[dict], None]) -> dict:
         os.replace(fresh, path)
     return entry
 
-# %% ../nbs/08_house/02_exercises.ipynb #1e916ef9
+# %% ../nbs/08_house/02_exercises.ipynb #d34364d6
 def _number(value: object, argument: str) -> float:
     "The value as a finite float, or an error that names the argument."
     try:
@@ -109,7 +109,9 @@ class Guess:
         return f"{self.factor:.3g} times too {'large' if abs(self.value) > abs(self.truth) else 'small'}"
 
     def _said(self, number: float | None) -> str:
-        return "—" if number is None else f"{number:,.4g} {self.unit}".strip()
+        if number is None:
+            return "—"
+        return f"{number:,.0f} {self.unit}".strip() if 1e4 <= abs(number) < 1e15 else f"{number:.4g} {self.unit}".strip()
 
     def __repr__(self) -> str:
         if self.truth is None:
@@ -117,7 +119,7 @@ class Guess:
         return f"{self.name}: guess {self._said(self.value)}, truth {self._said(self.truth)}: {self.judgement}"
 
     def _repr_html_(self) -> str:
-        return f"<p>🔮 <b>{html.escape(self.name)}</b>: {html.escape(repr(self)[len(self.name) + 2:])}</p>"
+        return f"<p><b>{html.escape(self.name)}</b>: {html.escape(repr(self)[len(self.name) + 2:])}</p>"
 
 # %% ../nbs/08_house/02_exercises.ipynb #ae4a7cbc
 def guess(name: str, value: float, unit: str = "") -> Guess:

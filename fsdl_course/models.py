@@ -2,10 +2,14 @@
 
 # %% auto #0
 __all__ = ['FUNCTIONS', 'rotary_angles', 'rotate', 'alibi_slopes', 'alibi_bias', 'Attention', 'FeedForward', 'Experts',
-           'make_norm', 'Block', 'Decoder', 'position_tensors', 'build', 'saved_bytes']
+           'make_norm', 'Block', 'Decoder', 'position_tensors', 'build', 'SavedForBackward']
 
-# %% ../nbs/00_vocabulary.ipynb #bc13d1db
+# %% ../nbs/00_vocabulary.ipynb #c30ae2fc
 import math
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -207,36 +211,58 @@ def build(transformer: Transformer, dtype=None, device=None) -> Decoder:
                 tensor.zero_()
     return module
 
-# %% ../nbs/00_vocabulary.ipynb #9beeec54
-class saved_bytes:
-    """Counts what autograd keeps for the backward pass: `with saved_bytes(module) as saved: loss = ...; saved.total`.
+# %% ../nbs/00_vocabulary.ipynb #f50c0e03
+class SavedForBackward:
+    """Counts the bytes of unique storages that autograd keeps alive for the backward pass, by label.
 
-    Bytes of distinct storages (two views of one tensor count once), without the module's own parameters and buffers.
-    Definition and traps: tensors that a checkpointed function recomputes, or that code keeps by itself, are not seen.
+    `live` and `peak` are {label: bytes}; the peak is the moment at which the sum was largest. Storages of `known` tensors
+    (parameters, gradients, buffers) are not counted. Tensors kept by other means (attributes of an autograd context) are not seen.
     """
 
-    def __init__(self, module: nn.Module):
-        self.module = module
-        self.storages: dict[int, torch.UntypedStorage] = {}
+    class _Kept:
+        "A saved tensor, in a box whose end can be watched."
 
-    def __enter__(self):
-        owned = [*self.module.parameters(), *self.module.buffers()]
-        self._own = {tensor.untyped_storage().data_ptr() for tensor in owned}
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
-        self._hooks.__enter__()
-        return self
+        __slots__ = ("tensor", "__weakref__")
 
-    def __exit__(self, *error):
-        self._hooks.__exit__(*error)
+        def __init__(self, tensor: Tensor):
+            self.tensor = tensor
 
-    def _pack(self, tensor: Tensor) -> Tensor:
-        # Holding the storage keeps its address from being given to another one.
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._own:
-            self.storages[storage.data_ptr()] = storage
-        return tensor
+    def __init__(self, known: Iterable[Tensor] = ()):
+        self._known = {tensor.untyped_storage().data_ptr() for tensor in known}
+        self._users: dict[int, int] = {}
+        self._sizes: dict[int, tuple[str, int]] = {}
+        self._lock = threading.RLock()
+        self.live: dict[str, int] = {}
+        self.peak: dict[str, int] = {}
 
-    @property
-    def total(self) -> int:
-        "Bytes that were kept."
-        return sum(storage.nbytes() for storage in self.storages.values())
+    @contextmanager
+    def watch(self, label: str) -> Iterator[None]:
+        "Count what the operations in the `with` block save, under `label`."
+
+        def pack(tensor: Tensor) -> "SavedForBackward._Kept":
+            kept = self._Kept(tensor)
+            storage = tensor.untyped_storage()
+            if storage.nbytes() and storage.data_ptr() not in self._known:
+                self._add(storage.data_ptr(), storage.nbytes(), label)
+                weakref.finalize(kept, self._drop, storage.data_ptr())
+            return kept
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.tensor):
+            yield
+
+    def _add(self, block: int, size: int, label: str) -> None:
+        with self._lock:
+            self._users[block] = self._users.get(block, 0) + 1
+            if self._users[block] == 1:
+                self._sizes[block] = label, size
+                self.live[label] = self.live.get(label, 0) + size
+                if sum(self.live.values()) > sum(self.peak.values()):
+                    self.peak = dict(self.live)
+
+    def _drop(self, block: int) -> None:
+        with self._lock:
+            self._users[block] -= 1
+            if not self._users[block]:
+                del self._users[block]
+                label, size = self._sizes.pop(block)
+                self.live[label] -= size

@@ -7,7 +7,6 @@ from torch import nn
 from fsdl_course.ledger import activations, overhead, states, traffic
 from fsdl_course.models import build
 from fsdl_course.parallel.data import relative_difference
-from fsdl_course.parallel.measure import SavedForBackward
 from fsdl_course.parallel.text import Text
 from fsdl_course.parallel.training import train
 from fsdl_course.spec import Layout, Transformer
@@ -115,7 +114,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         train(MINI, PAIR, steps=4, resume=tmp_path / "nowhere")
 
 
-# %% ../nbs/03_parallel/04_training.ipynb #bd360cc7
+# %% ../nbs/03_parallel/04_training.ipynb #f4358f4c
 class Tracker:
     def __init__(self):
         self.seen = []
@@ -154,6 +153,7 @@ def test_what_cannot_be_done_is_refused_with_the_argument_named(wrong, says):
         train(arguments.pop("model"), arguments.pop("layout"), **arguments)
 
 
+# %% ../nbs/03_parallel/04_training.ipynb #b2c2d765
 def test_uneven_batches_of_any_module_give_one_devices_weights():
     generator = torch.Generator().manual_seed(0)
     data, labels = torch.randn(40, 6, generator=generator, dtype=torch.float64), torch.randint(3, (40,), generator=generator)
@@ -167,16 +167,3 @@ def test_uneven_batches_of_any_module_give_one_devices_weights():
 
     alone, three = (train(network, Layout(dp=dp, precision="float64"), data=batch, steps=6) for dp in (1, 3))
     assert three.difference(alone) <= 1e-10 and three.replicas_agree
-
-
-def test_saved_storages_are_counted_once_and_leave_with_the_backward_pass():
-    weight = torch.randn(8, 8, requires_grad=True)
-    kept = SavedForBackward([weight])
-    x = torch.randn(4, 8)
-    with kept.watch("activations"):
-        y = (x @ weight).view(2, 16)
-        z = (y * y).sum() + (y.view(-1) ** 2).sum()
-    assert kept.live == {"activations": x.nbytes + y.nbytes} == kept.peak
-    z.backward()
-    del y, z
-    assert kept.live == {"activations": 0} and kept.peak == {"activations": x.nbytes + 4 * 8 * 4}

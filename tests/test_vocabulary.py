@@ -23,7 +23,7 @@ from fsdl_course.ledger import (
     states,
     traffic,
 )
-from fsdl_course.models import build, saved_bytes
+from fsdl_course.models import SavedForBackward, build
 from fsdl_course.spec import MODELS, Cluster, Device, Layout, Link, Transformer, devices, stage_layers
 
 
@@ -262,7 +262,7 @@ def test_traffic_by_axis():
             traffic(MODELS["mixtral-8x7b"], Layout(dp=2, **{axis: 2}))
 
 
-# %% ../nbs/00_vocabulary.ipynb #1830b088
+# %% ../nbs/00_vocabulary.ipynb #9fbf626a
 SHAPES = [
     {}, {"bias": False}, {"tied": False}, {"embedding_norm": True}, {"positions": "none", "activation": "relu"}, {"positions": "alibi"}, {"head_dim": 12, "ffn": 40},
     {"kv_heads": 2, "gated": True, "positions": "rotary", "norm": "rmsnorm", "bias": False, "activation": "silu", "tied": False},
@@ -277,19 +277,28 @@ def test_activations_are_exact(options, precision):
     model = Transformer(layers=3, hidden=32, heads=4, vocab=50, seq=16, **options)
     module = build(model, dtype=DTYPES[precision])
     tokens, targets = (torch.randint(50, (3, 12)) for _ in range(2))
-    with saved_bytes(module) as inside:
+    saved = SavedForBackward([*module.parameters(), *module.buffers()])
+    with saved.watch("activations"):
         logits = module(tokens)
-    with saved_bytes(module) as in_loss:
-        F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-    assert activations(model, 3, seq=12, precision=precision) == {"activations": inside.total, "logits": in_loss.total}
+    with saved.watch("logits"):
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    assert activations(model, 3, seq=12, precision=precision) == saved.peak
+    loss.backward()
+    del logits, loss
+    assert not any(saved.live.values())
 
 
-def test_views_of_one_storage_count_once():
-    module = torch.nn.Linear(8, 8, bias=False)
-    x = torch.randn(4, 8, requires_grad=True)
-    with saved_bytes(module) as saved:
-        (x * x[:, :1] + module(x)).sum()
-    assert saved.total == x.nbytes
+def test_views_of_one_storage_count_once_and_leave_with_the_backward_pass():
+    weight = torch.randn(8, 8, requires_grad=True)
+    kept = SavedForBackward([weight])
+    x = torch.randn(4, 8)
+    with kept.watch("activations"):
+        y = (x @ weight).view(2, 16)
+        z = (y * y).sum() + (y.view(-1) ** 2).sum()
+    assert kept.live == {"activations": x.nbytes + y.nbytes} == kept.peak
+    z.backward()
+    del y, z
+    assert kept.live == {"activations": 0} and kept.peak == {"activations": x.nbytes + 4 * 8 * 4}
 
 
 def test_activations_refuse_what_they_cannot_know():

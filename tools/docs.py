@@ -324,7 +324,8 @@ def source_page(path: str, stage: Stage, root: Path) -> str:
     "The page that shows the file `path` of the repository with numbered lines, written when it is first asked for; line 42 is `#L-42`."
     if path not in stage.sources:
         text = (root / path).read_text(encoding="utf-8")
-        page = f"source/{path.removesuffix('.py') if path.endswith('.py') else path}.md"
+        # The renderer leaves out pages whose names begin with an underscore
+        page = f"source/{path.removesuffix('.py') if path.endswith('.py') else path}.md".replace("__init__", "package")
         language = LANGUAGES.get(Path(path).suffix, "makefile" if Path(path).name == "Makefile" else "")
         fence = "`" * (max((len(run) for run in re.findall(r"`+", text)), default=2) + 3)
         attributes = f'#L .{language or "default"} .numberLines .source-file code-line-numbers="true"'
@@ -338,13 +339,11 @@ def source_page(path: str, stage: Stage, root: Path) -> str:
 
 
 def modules(package: Path) -> list[str]:
-    "The dotted names of the package's public modules, the package itself left out, in the order of their paths."
+    "The dotted names of the package's public modules in the order of their paths; packages are left out, since they only re-export."
     found = []
     for path in package.rglob("*.py"):
         parts = path.relative_to(package).with_suffix("").parts
-        if parts[-1] == "__init__":
-            parts = parts[:-1]
-        if parts and not any(part.startswith("_") for part in parts) and _exports(path):
+        if not any(part.startswith("_") for part in parts) and _exports(path):
             found.append(".".join(parts))
     return sorted(found)
 
@@ -358,8 +357,7 @@ def _exports(path: Path) -> list[str]:
 
 
 def _module_file(package: Path, name: str) -> Path:
-    path = package.joinpath(*name.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return package.joinpath(*name.split(".")).with_suffix(".py")
 
 
 def api_names(package: Path, stage: Stage) -> None:

@@ -589,9 +589,9 @@ CALLS: dict[str, Callable[[torch.Tensor], object]] = {
     "all_reduce": ring_all_reduce, "tree_all_reduce": tree_all_reduce,
 }
 
-# %% ../../nbs/03_parallel/02_collectives.ipynb #b7a3c634
-def _time_here(calls: dict[str, Callable], sizes: Sequence[int], repeats: int) -> dict[str, list[tuple[int, float]]]:
-    "In each rank: let `calls` take turns on tensors of `sizes` bytes; {name: [(bytes, median over repeats of the slowest rank's seconds)]}."
+# %% ../../nbs/03_parallel/02_collectives.ipynb #9cf5ee53
+def _time_here(calls: dict[str, Callable], sizes: Sequence[int], repeats: int) -> dict[tuple[str, int], list[float]]:
+    "In each rank: let `calls` take turns on tensors of `sizes` bytes; {(name, bytes): the slowest rank's seconds in each repeat}."
     n, noted = dist.get_world_size(), []
     for size in sizes:
         tensor = torch.zeros(n * max(1, round(size / 4 / n)))
@@ -607,17 +607,20 @@ def _time_here(calls: dict[str, Callable], sizes: Sequence[int], repeats: int) -
     slowest: dict[tuple[str, int], list[float]] = {}
     for notes in zip(*every):
         slowest.setdefault(notes[0][:2], []).append(max(seconds for _, _, seconds in notes))
-    return {name: [(size, statistics.median(seconds)) for (called, size), seconds in slowest.items() if called == name] for name in calls}
+    return slowest
 
 
-def time_collectives(world_size: int, calls: dict[str, Callable[[torch.Tensor], object]], sizes: Sequence[int], repeats: int = 7) -> dict[str, list[tuple[int, float]]]:
+def time_collectives(world_size: int, calls: dict[str, Callable[[torch.Tensor], object]], sizes: Sequence[int], repeats: int = 7,
+                     summary: Callable[[list[float]], float] = min) -> dict[str, list[tuple[int, float]]]:
     """Time `calls` (each takes a float32 tensor) among `world_size` ranks, taking turns, so that a busy moment hits all alike.
 
-    sizes: bytes of the tensor, rounded to a multiple of 4 world_size. Returns {name: [(bytes, seconds)]}: the median over `repeats` of the slowest rank's time.
+    sizes: bytes of the tensor, rounded to a multiple of 4 world_size. Returns {name: [(bytes, seconds)]}: the slowest rank's time in each of `repeats`, and of these
+    the `summary`; by default the smallest, since a busy machine can only add.
     """
     if not sizes or min(sizes) < 1 or repeats < 1:
         raise ValueError(f"time_collectives: sizes must be above 0 and repeats at least 1, not {list(sizes)} and {repeats}")
-    return launch(_time_here, world_size, dict(calls), list(sizes), repeats)[0]
+    timed = launch(_time_here, world_size, dict(calls), list(sizes), repeats)[0]
+    return {name: [(size, summary(seconds)) for (called, size), seconds in timed.items() if called == name] for name in calls}
 
 
 def measure_link(world_size: int, sizes: Sequence[int] = tuple(4**power for power in range(6, 13)), kinds: Sequence[str] = tuple(CALLS), repeats: int = 7) -> Fits:

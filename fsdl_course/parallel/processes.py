@@ -503,7 +503,7 @@ class _Rank:
         self.lines.extend(lines)
         return lines
 
-# %% ../../nbs/03_parallel/01_processes.ipynb #1bdbb9da
+# %% ../../nbs/03_parallel/01_processes.ipynb #1b1a5bca
 def _end_process(process: multiprocessing.Process | None) -> None:
     "End a rank's process, and every process that it started, at once."
     if process is None or process.pid is None:
@@ -531,7 +531,7 @@ class _Bar:
         reports = [rank.report for rank in self.ranks if rank.report]
         done, total, text = min(reports, key=lambda report: report[0]) if reports else (sum(r.state == "done" for r in self.ranks), len(self.ranks), "ranks done")
         if self.bar is None:
-            self.bar = tqdm(total=total, file=sys.stdout, leave=False, ncols=80)
+            self.bar = tqdm(total=total, file=sys.stdout, leave=False, ncols=80, bar_format="{desc}{n_fmt}/{total_fmt} |{bar}| {elapsed}")
         if (self.bar.n, self.bar.total, self.bar.desc) != (done, total, f"{text}: "):
             self.bar.n, self.bar.total = done, total
             self.bar.set_description(text, refresh=False)

@@ -7,7 +7,7 @@ __all__ = ['DTYPES', 'OPTIMIZERS', 'summed_cross_entropy', 'Job', 'make_optimize
            'save_checkpoint', 'find_checkpoint', 'load_checkpoint', 'History', 'digest', 'run_rank', 'known', 'start',
            'save', 'report', 'seconds_of', 'spans_of', 'refuse', 'middle', 'put_together', 'train', 'reading_along']
 
-# %% ../../nbs/03_parallel/04_training.ipynb #fcd1fc0d
+# %% ../../nbs/03_parallel/04_training.ipynb #22741f13
 import contextlib
 import hashlib
 import json
@@ -25,10 +25,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..ledger import Tally
-from ..models import build
+from ..models import SavedForBackward, build
 from .collectives import Messages, all_reduce, record
 from .data import DataParallel
-from .measure import Clock, Measurement, SavedForBackward, Timeline
+from .measure import Clock, Measurement, Timeline
 from .processes import launch, progress
 from .text import Text, share
 from ..pictures import Span
