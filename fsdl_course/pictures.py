@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import drawsvg as draw
 
-# %% ../nbs/08_house/03_pictures.ipynb #25ffdc39
+# %% ../nbs/08_house/03_pictures.ipynb #fd6ab093
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#c66a9f", "#a87900", "#6a5acd", "#2490a0", "#8c564b")
 "Fills, each at a contrast of 3 or more against white and against `#111`; neighbours differ in hue and lightness (after Okabe and Ito)."
 
@@ -30,7 +30,7 @@ COLOURS = {
     "logits": "#c66a9f", "buffers": "#2490a0", "overhead": GREY,
     # where a step's time goes
     "compute": "#0072b2", "dp": "#d55e00", "tp": "#c66a9f", "pp": "#2490a0", "bubble": GREY, "idle": GREY,
-    "forward": "#0072b2", "backward": "#009e73", "weight": "#6a5acd",
+    "forward": "#0072b2", "backward": "#009e73", "weight": "#6a5acd", "wait": GREY, "all-reduce": "#d55e00",
     "F": "#0072b2", "B": "#009e73", "W": "#6a5acd",
 }
 "The course's own kinds keep one colour in every picture."

@@ -7,9 +7,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import torch.distributed as dist
@@ -17,7 +17,7 @@ import torch.distributed as dist
 from fsdl_course.parallel.processes import RankError, RankTimeout, launch, progress
 
 
-# %% ../nbs/03_parallel/01_processes.ipynb #c34fa1f2
+# %% ../nbs/03_parallel/01_processes.ipynb #1c47fe14
 def test_results_come_by_rank_and_functions_use_values_of_the_notebook():
     added = torch.tensor([100.0])
 
@@ -47,6 +47,7 @@ def test_large_results_arrive_whole():
         assert torch.equal(result, torch.arange(4_000_000, dtype=torch.float64) + rank)
 
 
+# %% ../nbs/03_parallel/01_processes.ipynb #617bcf92
 def test_printed_lines_are_whole_and_marked_by_rank(capsys):
     def work():
         print("I am", dist.get_rank(), end="")
@@ -85,7 +86,7 @@ def test_lines_are_shown_when_they_are_printed(capsys):
     assert [at for at, text in seen if "early" in text][0] < ended - 0.2
 
 
-# %% ../nbs/03_parallel/01_processes.ipynb #40c61d9a
+# %% ../nbs/03_parallel/01_processes.ipynb #cb8e5787
 def test_a_rank_that_raises_is_named_with_its_traceback_and_output():
     def work():
         print("words of", dist.get_rank())
@@ -135,6 +136,7 @@ def test_when_all_fail_alike_the_first_rank_speaks_for_them():
     assert caught.value.rank == 0 and isinstance(caught.value.exception, KeyError)
 
 
+# %% ../nbs/03_parallel/01_processes.ipynb #8e5bd44d
 def test_what_cannot_be_sent_is_named():
     lock = threading.Lock()
     with pytest.raises(TypeError, match="'lock', which work uses, cannot be sent"):
@@ -161,7 +163,7 @@ def test_modules_that_fail_to_import_in_a_rank_say_so(tmp_path, monkeypatch):
         launch(edited_lesson.value, 2)
 
 
-# %% ../nbs/03_parallel/01_processes.ipynb #d136221e
+# %% ../nbs/03_parallel/01_processes.ipynb #b8127239
 def test_a_hang_says_for_each_rank_where_it_waits():
     def work():
         tensor, rank = torch.ones(4), dist.get_rank()
@@ -206,6 +208,7 @@ def test_a_stopped_rank_does_not_hide_the_others():
     assert [entry.state for entry in caught.value.waiting] == ["silent", "waits"]
 
 
+# %% ../nbs/03_parallel/01_processes.ipynb #29b51d5b
 def test_progress_keeps_a_long_run_alive_and_shows_a_bar(capsys):
     def work():
         for step in range(8):
@@ -247,47 +250,16 @@ def test_ranks_see_environment_folder_and_path_of_this_moment(tmp_path, monkeypa
     assert launch(os.environ.get, 1, "FSDL_TEST_WORD") == [None]
 
 
-# %% ../nbs/03_parallel/01_processes.ipynb #0d06b50a
-def table_of_processes():
-    "{process id: (parent's id, state)}"
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = path.read_text().rsplit(")", 1)[1].split()[:2]
-        except OSError:
-            continue
-        found[int(path.parent.name)] = (int(parent), state)
-    return found
-
-
-def family(pid):
-    "The process's descendants that are alive."
-    table, found = table_of_processes(), {pid}
-    while more := {child for child, (parent, state) in table.items() if parent in found and state not in "ZX"} - found:
-        found |= more
-    return found - {pid}
-
-
-def gone(pids, seconds=2.0):
-    "Whether all these processes end within so many seconds."
-    until = time.monotonic() + seconds
-    while alive := {pid for pid in pids if table_of_processes().get(pid, (0, "X"))[1] not in "ZX"}:
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.02)
-    return not alive
-
-
-def belongings(pid):
-    "What a process has: files and sockets, child processes, threads, and launchers' folders."
-    places = [Path("/dev/shm"), Path(tempfile.gettempdir())]
-    folders = [str(path) for place in places if place.is_dir() for path in place.glob(f"*{pid}*")]
-    kinds = Counter(os.readlink(path).split(":")[0] for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink())
-    return {"open": kinds, "family": family(pid), "threads": threading.active_count(), "folders": folders}
+# %% ../nbs/03_parallel/01_processes.ipynb #5f8a35f4
+def belongings():
+    "What this process has: open files and sockets, descendants, threads, and launchers' folders."
+    me = psutil.Process()
+    folders = [path for place in ("/dev/shm", tempfile.gettempdir()) for path in Path(place).glob(f"*{me.pid}*")]
+    return {"open": me.num_fds(), "family": {child.pid for child in me.children(recursive=True)}, "threads": me.num_threads(), "folders": folders}
 
 
 def one_of_many(number):
-    "A launch that ends well, or raises, or is killed, or hangs."
+    "A launch that ends well, or raises, or is killed, or hangs; whether it failed."
     def work():
         if dist.get_rank() == 1 and number % 5 == 1:
             raise ValueError
@@ -302,30 +274,28 @@ def one_of_many(number):
     try:
         launch(work, 2, timeout=0.3 if number % 15 == 4 else 30, echo=False)
     except RankError:
-        return 1
-    return 0
+        return True
+    return False
 
 
 def leaves_nothing(launches):
     launch(int, 2)
-    before = belongings(os.getpid())
-    failed = sum(one_of_many(number) for number in range(launches))
-    assert failed > launches // 3
+    before = belongings()
+    assert sum(one_of_many(number) for number in range(launches)) > launches // 3
     time.sleep(0.1)
-    assert belongings(os.getpid()) == before
+    assert belongings() == before
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks into /proc")
 def test_30_launches_leave_nothing():
     leaves_nothing(30)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks into /proc")
 def test_200_launches_leave_nothing():
     leaves_nothing(200)
 
 
+# %% ../nbs/03_parallel/01_processes.ipynb #129a59f4
 @pytest.mark.parametrize("world_size, seconds", [(4, 0.3), (8, 0.6)])
 def test_warm_starts_are_quick(world_size, seconds):
     launch(int, 1)
@@ -341,7 +311,9 @@ def test_warm_starts_are_quick(world_size, seconds):
     assert medians[-1] <= seconds, medians
 
 
-SCRIPT_WITHOUT_GUARD = """
+# %% ../nbs/03_parallel/01_processes.ipynb #7dc9ce1e
+# Without `if __name__ == "__main__"`
+SCRIPT_OF_ANOTHER = """
 import os, time
 import torch.distributed as dist
 from fsdl_course.parallel import launch
@@ -359,29 +331,43 @@ launch(endless, 2)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks into /proc")
+def gone(processes, seconds=2.0):
+    "Whether all these processes end within so many seconds."
+    def alive(process):
+        try:
+            return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    until = time.monotonic() + seconds
+    while any(map(alive, processes)) and time.monotonic() < until:
+        time.sleep(0.02)
+    return not any(map(alive, processes))
+
+
 def test_a_script_beside_us_interrupted_and_killed(tmp_path):
     import fsdl_course
 
-    (tmp_path / "script.py").write_text(SCRIPT_WITHOUT_GUARD)
+    (tmp_path / "script.py").write_text(SCRIPT_OF_ANOTHER)
     environment = os.environ | {"PYTHONPATH": str(Path(fsdl_course.__file__).parents[1])}
-    with subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as script:
+    with subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as script:
         def read():
             return script.stdout.readline().strip()
+
+        def read_ranks():
+            return [psutil.Process(int(read().split()[1])) for _ in range(2)]
 
         assert read() == "begin"
         # Both launch at once, and nobody meets the other's ranks
         for _ in range(8):
             assert launch(lambda: (dist.barrier(), dist.get_rank())[1], 3) == [0, 1, 2]
         assert read() == "right True"
-        ranks = [int(read().split()[1]) for _ in range(2)]
-        sent = time.monotonic()
+        ranks, sent = read_ranks(), time.monotonic()
         script.send_signal(signal.SIGINT)
         assert read() == "interrupted" and time.monotonic() - sent < 2
         assert gone(ranks)
-        ranks = [int(read().split()[1]) for _ in range(2)]
-        everybody = family(script.pid)
-        assert set(ranks) <= everybody
+        ranks, everybody = read_ranks(), psutil.Process(script.pid).children(recursive=True)
+        assert set(ranks) < set(everybody)
         script.kill()
         assert gone(ranks)
         assert gone(everybody, seconds=20)  # the forkserver sees it, too, and takes its time to unload torch

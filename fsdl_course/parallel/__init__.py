@@ -12,15 +12,14 @@ _all_ = ["Place", "RankError", "RankTimeout", "Waiting", "launch", "progress", "
 # %% ../../nbs/03_parallel/04_training.ipynb #56d7e441
 import importlib
 
-# %% ../../nbs/03_parallel/04_training.ipynb #d7521178
+# %% ../../nbs/03_parallel/04_training.ipynb #addb976e
 # Found when first asked for: a rank that only wants to send a message should not have to import all this.
 _LATER = {
     "train": "training",
     "Measurement": "measure",
     "Timeline": "measure",
     "DataParallel": "data",
-    "record": "collectives",
-    "loopback": "collectives",
+    **dict.fromkeys(["Messages", "record", "all_reduce", "all_gather", "reduce_scatter", "broadcast", "loopback", "metered", "measure_link"], "collectives"),
 }
 
 

@@ -426,19 +426,53 @@ def warm_up() -> None:
         multiprocessing.get_context("forkserver").set_forkserver_preload(_PRELOAD)
         forkserver.ensure_running()
 
-# %% ../../nbs/03_parallel/01_processes.ipynb #7fcd7c03
+# %% ../../nbs/03_parallel/01_processes.ipynb #da075163
+class _Printed:
+    "What a rank has printed: whole lines, as they arrive through a pipe."
+
+    def __init__(self, pipe: int):
+        self.pipe, self.unfinished, self.is_open = pipe, b"", True
+        self.lines: deque[str] = deque(maxlen=5000)
+        os.set_blocking(pipe, False)
+
+    def read(self) -> list[str]:
+        "The lines that have been completed since."
+        data = bytearray(self.unfinished)
+        while self.is_open:
+            try:
+                piece = os.read(self.pipe, 1 << 16)
+            except BlockingIOError:
+                break
+            self.is_open = bool(piece)
+            data += piece
+        *whole, self.unfinished = bytes(data).split(b"\n")
+        return self.keep(whole)
+
+    def rest(self) -> list[str]:
+        "All that is still there, be it a whole line or not."
+        lines = self.read()
+        lines += self.keep([self.unfinished]) if self.unfinished else []
+        self.unfinished = b""
+        return lines
+
+    def keep(self, whole: list[bytes]) -> list[str]:
+        "Keep lines; of one that overwrites itself, the last state counts."
+        lines = [line.decode(errors="replace").rstrip("\r").rsplit("\r", 1)[-1] for line in whole]
+        self.lines.extend(lines)
+        return lines
+
+# %% ../../nbs/03_parallel/01_processes.ipynb #9e1d447f
 class _Rank:
     "One rank as its launcher sees it."
 
     def __init__(self, rank: int, work: dict):
         self.rank, self.state, self.content = rank, "starting", None
         self.inbox, self.place, self.report = _Inbox(), None, None
-        self.lines: deque[str] = deque(maxlen=5000)
-        self.unfinished = b""
         self.began = self.sign = time.monotonic()
         self.seconds = math.nan
         self.channel, theirs = socket.socketpair()
         self.output, their_output = multiprocessing.Pipe(duplex=False)
+        self.printed = _Printed(self.output.fileno())
         self.process = None
         try:
             self.process = _start(_by_value(_enter), work, rank, theirs, their_output)
@@ -447,7 +481,6 @@ class _Rank:
             theirs.close()
             their_output.close()
         self.channel.setblocking(False)
-        os.set_blocking(self.output.fileno(), False)
 
     @property
     def ended(self) -> bool:
@@ -480,28 +513,6 @@ class _Rank:
             self.state = {"ready": "running"}.get(kind, kind)
             self.content = content[0] if content else None
             self.seconds = time.monotonic() - self.began
-
-    def read_output(self) -> tuple[bool, list[str]]:
-        "The lines that the rank has printed since, and whether there may be more later."
-        data, is_open = bytearray(self.unfinished), True
-        while True:
-            try:
-                piece = os.read(self.output.fileno(), 1 << 16)
-            except BlockingIOError:
-                break
-            if not piece:
-                is_open = False
-                break
-            data += piece
-        *whole, rest = bytes(data).split(b"\n")
-        self.unfinished = rest
-        return is_open, self.keep(whole)
-
-    def keep(self, whole: list[bytes]) -> list[str]:
-        "Keep printed lines; of one that overwrites itself, the last state counts."
-        lines = [line.decode(errors="replace").rstrip("\r").rsplit("\r", 1)[-1] for line in whole]
-        self.lines.extend(lines)
-        return lines
 
 # %% ../../nbs/03_parallel/01_processes.ipynb #1b1a5bca
 def _end_process(process: multiprocessing.Process | None) -> None:
@@ -549,7 +560,7 @@ class _Bar:
         if self.bar is not None:
             self.bar.close()
 
-# %% ../../nbs/03_parallel/01_processes.ipynb #52d3ed18
+# %% ../../nbs/03_parallel/01_processes.ipynb #280c7716
 class _Run:
     "The ranks of one launch, from their start to their end."
 
@@ -576,16 +587,15 @@ class _Run:
 
     def on_output(self, rank: _Rank) -> None:
         "A rank has printed something, or closed its output."
-        is_open, lines = rank.read_output()
-        self.show(rank, lines)
-        if not is_open and rank.output in self.selector.get_map():
+        self.show(rank, rank.printed.read())
+        if not rank.printed.is_open:
             self.selector.unregister(rank.output)
 
     def on_exit(self, rank: _Rank) -> None:
         "A rank's process is gone; what it said before is taken in first."
         self.selector.unregister(rank.process.sentinel)
         rank.read_messages()
-        self.last_words(rank)
+        self.show(rank, rank.printed.rest())
         if not rank.ended:
             rank.take("dead", [rank.process.exitcode])
 
@@ -596,34 +606,28 @@ class _Run:
                 self.bar.write(f"[{rank.rank}] {line}")
             sys.stdout.flush()
 
-    def last_words(self, rank: _Rank) -> None:
-        "Take in all that a rank has printed, an unfinished line too."
-        self.on_output(rank)
-        if rank.unfinished:
-            self.show(rank, rank.keep([rank.unfinished]))
-            rank.unfinished = b""
-
     def wait(self, seconds: float) -> None:
         "Handle what arrives within `seconds`, or return after the first of it."
         for key, _ in self.selector.select(max(0.0, min(seconds, 0.1))):
             key.data()
         self.bar.draw()
 
-    def close(self) -> None:
-        "End whatever still runs, and leave nothing behind."
-        for rank in self.ranks:
-            _end_process(rank.process)
-        self.bar.close()
-        self.selector.close()
-        for rank in self.ranks:
-            rank.channel.close()
-            rank.output.close()
-        for rank in self.ranks:
-            rank.process.join(10)
-            with contextlib.suppress(ValueError):  # not even SIGKILL has ended it yet
-                rank.process.close()
+# %% ../../nbs/03_parallel/01_processes.ipynb #99f6eb0f
+def _close(run: _Run) -> None:
+    "End whatever still runs, and leave nothing behind."
+    for rank in run.ranks:
+        _end_process(rank.process)
+    run.bar.close()
+    run.selector.close()
+    for rank in run.ranks:
+        rank.channel.close()
+        rank.output.close()
+    for rank in run.ranks:
+        rank.process.join(10)
+        with contextlib.suppress(ValueError):  # not even SIGKILL has ended it yet
+            rank.process.close()
 
-# %% ../../nbs/03_parallel/01_processes.ipynb #73cca3c1
+
 def _watch(run: _Run) -> list[bytes]:
     "Wait for all ranks and return their pickled results by rank. Raises `RankError` or `RankTimeout`."
     begun, failed = time.monotonic(), None
@@ -637,7 +641,7 @@ def _watch(run: _Run) -> list[bytes]:
             raise _hang(run)
         run.wait(min(failed + run.GRACE if failed else math.inf, _deadline(run, begun)) - now)
     for rank in run.ranks:
-        run.last_words(rank)
+        run.show(rank, rank.printed.rest())
     return [rank.content for rank in run.ranks]
 
 
@@ -647,13 +651,13 @@ def _deadline(run: _Run, begun: float) -> float:
         return begun + max(120.0, run.timeout)
     return max(rank.sign for rank in run.ranks) + run.timeout
 
-
+# %% ../../nbs/03_parallel/01_processes.ipynb #3f79229d
 def _printed(rank: _Rank, most: int = 20) -> str:
     "The end of what a rank printed, for an error's message."
-    if not rank.lines:
+    if not rank.printed.lines:
         return f"rank {rank.rank} printed nothing"
-    lines = list(rank.lines)[-most:]
-    head = f"rank {rank.rank} printed" + (f" (its last {most} lines)" if len(rank.lines) > most else "")
+    lines = list(rank.printed.lines)[-most:]
+    head = f"rank {rank.rank} printed" + (f" (its last {most} lines)" if len(rank.printed.lines) > most else "")
     return "\n".join([f"{head}:", *(f"    {line}" for line in lines)])
 
 
@@ -667,7 +671,7 @@ def _fate(rank: _Rank) -> str:
         return f"was killed by signal {-code} ({name})" + (": kill -9, or out of memory" if code == -signal.SIGKILL else "")
     return f"ended with exit code {code} before it returned anything"
 
-# %% ../../nbs/03_parallel/01_processes.ipynb #e2c3f1fc
+# %% ../../nbs/03_parallel/01_processes.ipynb #5ac1e1b3
 def _blame(run: _Run) -> RankError:
     "The error of the rank that failed first; ranks that merely lost their connection to it are not to blame."
     failed = [rank for rank in run.ranks if rank.state in ("raised", "dead")]
@@ -677,7 +681,7 @@ def _blame(run: _Run) -> RankError:
     # Where several fail in the same way, which was first is chance
     first = next(rank for rank in failed if _fate(rank) == _fate(first))
     for rank in run.ranks:
-        run.last_words(rank)
+        run.show(rank, rank.printed.rest())
     others = {rank.rank: _fate(rank).split("\n")[0] for rank in failed if rank is not first}
     parts = [f"rank {first.rank} of {run.job.world_size} {_fate(first)}"]
     known = {"signal": -first.content if first.state == "dead" and (first.content or 0) < 0 else None}
@@ -690,9 +694,9 @@ def _blame(run: _Run) -> RankError:
     same = [rank for rank, fate in others.items() if fate == _fate(first).split("\n")[0]]
     if same:
         parts.append(f"the same happened in rank{'s' * (len(same) > 1)} {', '.join(map(str, same))}")
-    return RankError("\n".join(parts), rank=first.rank, output="\n".join(first.lines), others=others, **known)
+    return RankError("\n".join(parts), rank=first.rank, output="\n".join(first.printed.lines), others=others, **known)
 
-
+# %% ../../nbs/03_parallel/01_processes.ipynb #26628c58
 def _hang(run: _Run) -> RankTimeout:
     "Ask every rank where it is, and make an error of the answers."
     hung = [rank for rank in run.ranks if not rank.ended]
@@ -706,11 +710,11 @@ def _hang(run: _Run) -> RankTimeout:
             os.kill(rank.process.pid, signal.SIGUSR1)  # no thread of it can run, but this makes faulthandler print its stack
     _wait_for_answers(run, hung, 0.3)
     for rank in run.ranks:
-        run.last_words(rank)
-    waiting = [_answer(rank) for rank in run.ranks]
+        run.show(rank, rank.printed.rest())
+    waiting = [_answer(rank, rank in hung) for rank in run.ranks]
     head = f"{len(hung)} of {run.job.world_size} ranks did not finish within {run.timeout:g} s" + " of the last progress" * any(r.report for r in run.ranks)
-    printed = [_printed(rank) for rank in run.ranks if rank.lines]
-    return RankTimeout("\n".join([head + ":", *map(str, waiting), *printed]), waiting=waiting, output="\n".join(hung[0].lines) if hung else "")
+    printed = [_printed(rank) for rank in run.ranks if rank.printed.lines]
+    return RankTimeout("\n".join([head + ":", *map(str, waiting), *printed]), waiting=waiting, output="\n".join(hung[0].printed.lines) if hung else "")
 
 
 def _wait_for_answers(run: _Run, ranks: list[_Rank], seconds: float) -> None:
@@ -720,16 +724,16 @@ def _wait_for_answers(run: _Run, ranks: list[_Rank], seconds: float) -> None:
         run.wait(until - time.monotonic())
 
 
-def _answer(rank: _Rank) -> Waiting:
-    "What a rank said of itself, or that it said nothing."
-    if rank.state == "done":
+def _answer(rank: _Rank, hung: bool) -> Waiting:
+    "What a rank said of itself when time was up, or that it said nothing."
+    if not hung:
         return Waiting(rank.rank, "finished", detail=f"has finished, {rank.seconds:.1f} s after its start")
     if rank.place is None:
-        return Waiting(rank.rank, "silent", detail="does not answer: it is stopped, or busy in code that lets no other thread run")
+        return Waiting(rank.rank, "silent", detail="does not answer: it is stopped, or in code that lets no other thread run; it may have printed its stack")
     places = tuple(Place(file, line, name, linecache.getline(file, line).strip()) for file, line, name in rank.place["places"])
     return Waiting(rank.rank, rank.place["state"], rank.place["collective"], rank.place["detail"], places)
 
-# %% ../../nbs/03_parallel/01_processes.ipynb #9369ff2f
+# %% ../../nbs/03_parallel/01_processes.ipynb #df04df6e
 def _checked(fn: Callable, world_size: int, timeout: float | None, device: str, threads: int | None) -> tuple[float, int]:
     "The timeout and threads to use. Raises an error that names the argument which is not allowed."
     if _this_rank() is not None:
@@ -753,7 +757,7 @@ def _checked(fn: Callable, world_size: int, timeout: float | None, device: str, 
         raise ValueError(f"device='cuda' needs one GPU for each rank: {world_size} ranks are asked for, and there are {found} GPUs; use device='cpu'")
     return float(timeout), threads
 
-
+# %% ../../nbs/03_parallel/01_processes.ipynb #24a53320
 @contextlib.contextmanager
 def _sent_by_value(module: str | None) -> Iterator[None]:
     "For this long, what the module defines is pickled with its code and not by its name."
@@ -803,7 +807,7 @@ def _unsendable(fn: Callable, args: tuple, kwargs: dict) -> str:
             return name
     return "fn"
 
-# %% ../../nbs/03_parallel/01_processes.ipynb #af0a5eab
+# %% ../../nbs/03_parallel/01_processes.ipynb #bedbffa7
 def _environment(world_size: int) -> dict[str, str]:
     "This process's environment, plus what ranks on one machine need."
     loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
@@ -850,5 +854,5 @@ def launch(fn: Callable, world_size: int, *args: object, timeout: float | None =
             run.start(work)
             results = _watch(run)
         finally:
-            run.close()
+            _close(run)
     return [pickle.loads(result) for result in results]
