@@ -103,7 +103,8 @@ def tidy(notebook) -> None:
                 for kind, value in output.data.items():
                     if kind.startswith("text/") and isinstance(value, str):
                         output.data[kind] = tidy_text(value) if kind == "text/plain" else value.replace(f"{ROOT}{os.sep}", "")
-        cell.outputs = merged
+        # A progress bar that has gone leaves an empty line behind
+        cell.outputs = [output for output in merged if output.output_type != "stream" or output.text.strip()]
 
 
 def execute(notebook, folder: Path) -> Cost:
