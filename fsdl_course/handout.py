@@ -292,7 +292,7 @@ def _without_developers(cells: list[dict]) -> list[dict]:
         kept += rest
     return kept
 
-# %% ../nbs/08_house/04_handout.ipynb #1ad13183
+# %% ../nbs/08_house/04_handout.ipynb #c1168f64
 def _learners_cell(cell: dict, others: str) -> dict | None:
     "One cell as the learner gets it; None for a hidden import that nothing is left to use."
     source, marks = cell["source"], directives(cell["source"])
@@ -305,7 +305,7 @@ def _learners_cell(cell: dict, others: str) -> dict | None:
             return None
     if "exercise" in marks:
         fresh["source"] = stub(fresh["source"])
-    if "check" in marks or "hide" in marks:
+    if {"check", "hide", "hide_input"} & set(marks) or marks.get("echo") == "false":
         fresh["metadata"]["jupyter"] = {"source_hidden": True}
     if calls(source, "guess"):
         fresh["source"] = open_guesses(fresh["source"])

@@ -105,6 +105,13 @@ def test_a_learners_copy_holds_the_lesson_and_nothing_else(tmp_path):
     assert len({c["id"] for c in copy["cells"]}) == len(copy["cells"])
 
 
+# %% ../nbs/08_house/04_handout.ipynb #a1736dce
+def test_code_that_only_draws_a_picture_is_collapsed_as_it_is_on_the_page(tmp_path):
+    path = a_notebook(tmp_path / "01_a.ipynb", *(a_cell("code", text) for text in ("#| echo: false\nflow(1)", "#| hide_input\nflow(2)", "flow(3)")))
+    collapsed = [cell["metadata"].get("jupyter", {}).get("source_hidden", False) for cell in learners_copy(path, keeps={path})["cells"] if cell["cell_type"] == "code"]
+    assert collapsed == [True, True, False]
+
+
 # %% ../nbs/08_house/04_handout.ipynb #7ee84b90
 def test_an_exercise_is_found_with_all_its_parts(tmp_path):
     (exercise,) = exercises(a_notebook(tmp_path / "01_a.ipynb", *LESSON))
