@@ -172,7 +172,7 @@ settings = Settings()
 # %% ../nbs/08_house/01_settings.ipynb #e5984686
 def settings_text() -> str:
     "The text of a `settings.ini` that says every default aloud."
-    lines = [f"# The course's settings. An environment variable FSDL_<KEY> beats a line of this file.", f"[{SECTION}]"]
+    lines = ["# The course's settings. An environment variable FSDL_<KEY> beats a line of this file.", f"[{SECTION}]"]
     for key, setting in SETTINGS.items():
         lines += [f"# {setting.help}: {setting.allowed}", f"{key} = {setting.default}"]
     return "\n".join(lines) + "\n"

@@ -9,7 +9,6 @@ __all__ = ['relative_difference', 'Bucket', 'make_buckets', 'Courier', 'Replica'
 # %% ../../nbs/03_parallel/03_data_parallel.ipynb #69b4f6d9
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field

@@ -31,7 +31,7 @@ import traceback
 import types
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing import reduction  # noqa: F401  (teaches pickle to hand sockets to another process)
 
