@@ -2,20 +2,21 @@
 
 # %% auto #0
 __all__ = ['FUNCTIONS', 'rotary_angles', 'rotate', 'alibi_slopes', 'alibi_bias', 'Attention', 'FeedForward', 'Experts',
-           'make_norm', 'Block', 'Decoder', 'position_tensors', 'build', 'SavedForBackward']
+           'make_norm', 'Block', 'Decoder', 'position_tensors', 'build', 'again', 'recompute', 'SavedForBackward']
 
-# %% ../nbs/00_vocabulary.ipynb #c30ae2fc
+# %% ../nbs/00_vocabulary.ipynb #03a09423
 import math
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from .spec import Transformer
+from .spec import Transformer, one_of
 
 # %% ../nbs/00_vocabulary.ipynb #da059761
 def rotary_angles(seq: int, head_dim: int, theta: float, device=None) -> Tensor:
@@ -47,7 +48,7 @@ def alibi_bias(heads: int, seq: int, device=None) -> Tensor:
     slopes = torch.tensor(alibi_slopes(heads), dtype=torch.float64, device=device)
     return (slopes[:, None, None] * distance).masked_fill(distance > 0, -math.inf)
 
-# %% ../nbs/00_vocabulary.ipynb #f1672acf
+# %% ../nbs/00_vocabulary.ipynb #1e2498bf
 class Attention(nn.Module):
     "Causal self-attention over (batch, seq, hidden), with `kv_heads` groups of heads that share keys and values."
 
@@ -61,20 +62,30 @@ class Attention(nn.Module):
         self.value = nn.Linear(model.hidden, model.kv_heads * model.head_dim, **make)
         self.out = nn.Linear(model.heads * model.head_dim, model.hidden, **make)
 
-    def forward(self, x_bsh: Tensor, cos_sd: Tensor | None = None, sin_sd: Tensor | None = None, bias_1ass: Tensor | None = None) -> Tensor:
-        split = (*x_bsh.shape[:2], -1, self.head_dim)
-        q_basd = self.query(x_bsh).view(split).transpose(1, 2)
-        k_basd = self.key(x_bsh).view(split).transpose(1, 2)
-        v_basd = self.value(x_bsh).view(split).transpose(1, 2)
+        self.recompute = False
+
+    def inputs(self, x_bsh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        "Queries, keys and values, each (batch, seq, heads x head_dim)."
+        return self.query(x_bsh), self.key(x_bsh), self.value(x_bsh)
+
+    def forward(self, x_bsh: Tensor, *positions: Tensor | None) -> Tensor:
+        q_bsq, k_bsk, v_bsk = self.inputs(x_bsh)
+        attend = again(self.attend) if self.recompute else self.attend
+        return self.out(attend(q_bsq, k_bsk, v_bsk, *positions))
+
+    def attend(self, q_bsq: Tensor, k_bsk: Tensor, v_bsk: Tensor, cos_sd: Tensor | None = None, sin_sd: Tensor | None = None,
+             bias_1ass: Tensor | None = None) -> Tensor:
+        "What each head gathers from the places before it, (batch, seq, heads x head_dim)."
+        q_basd, k_basd, v_basd = (x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for x in (q_bsq, k_bsk, v_bsk))
         if cos_sd is not None:
             q_basd, k_basd = rotate(q_basd, cos_sd, sin_sd), rotate(k_basd, cos_sd, sin_sd)
         if self.grouped:
             copies = q_basd.shape[1] // k_basd.shape[1]
             k_basd, v_basd = k_basd.repeat_interleave(copies, dim=1), v_basd.repeat_interleave(copies, dim=1)
         y_basd = F.scaled_dot_product_attention(q_basd, k_basd, v_basd, attn_mask=bias_1ass, is_causal=bias_1ass is None)
-        return self.out(y_basd.transpose(1, 2).flatten(2))
+        return y_basd.transpose(1, 2).flatten(2)
 
-# %% ../nbs/00_vocabulary.ipynb #fbd70b7b
+# %% ../nbs/00_vocabulary.ipynb #5fa7e4ec
 FUNCTIONS = {
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
@@ -94,10 +105,14 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(model.ffn, model.hidden, **make)
         self.activation = model.activation
 
+    def inputs(self, x_bsh: Tensor) -> tuple[Tensor, ...]:
+        "The projections (batch, seq, ffn): what is to be activated and, if gated, what is multiplied with it."
+        return (self.up(x_bsh),) if self.gate is None else (self.gate(x_bsh), self.up(x_bsh))
+
     def forward(self, x_bsh: Tensor) -> Tensor:
-        act = FUNCTIONS[self.activation]
-        y_bsf = act(self.up(x_bsh)) if self.gate is None else act(self.gate(x_bsh)) * self.up(x_bsh)
-        return self.down(y_bsf)
+        first_bsf, *others = self.inputs(x_bsh)
+        y_bsf = FUNCTIONS[self.activation](first_bsf)
+        return self.down(y_bsf * others[0] if others else y_bsf)
 
 
 class Experts(nn.Module):
@@ -119,7 +134,7 @@ class Experts(nn.Module):
             y_nh = y_nh.index_add(0, token, weight_nk[token, rank, None] * expert(x_nh[token]))
         return y_nh.view_as(x_bsh)
 
-# %% ../nbs/00_vocabulary.ipynb #dd5928b8
+# %% ../nbs/00_vocabulary.ipynb #cdf076e8
 def make_norm(model: Transformer, device=None, dtype=None) -> nn.Module:
     "The model's norm over the hidden dim."
     if model.norm == "rmsnorm":
@@ -136,14 +151,22 @@ class Block(nn.Module):
         self.attention = Attention(model, device, dtype)
         self.mlp_norm = make_norm(model, device, dtype)
         self.mlp = (FeedForward if model.experts == 1 else Experts)(model, device, dtype)
+        self.recompute = False
 
     def forward(self, x_bsh: Tensor, *positions: Tensor | None) -> Tensor:
+        return again(self.layer)(x_bsh, *positions) if self.recompute else self.layer(x_bsh, *positions)
+
+    def layer(self, x_bsh: Tensor, *positions: Tensor | None) -> Tensor:
+        "The layer itself, whether or not its in-between results are kept."
         x_bsh = x_bsh + self.attention(self.attention_norm(x_bsh), *positions)
         return x_bsh + self.mlp(self.mlp_norm(x_bsh))
 
-# %% ../nbs/00_vocabulary.ipynb #6654a76e
+# %% ../nbs/00_vocabulary.ipynb #b7ea1e4a
 class Decoder(nn.Module):
-    "Tokens (batch, seq) to logits (batch, seq, vocab). `embed`, `blocks` and `project` are the places where a pipeline cuts."
+    """Tokens (batch, seq) to logits (batch, seq, vocab).
+
+    A part of one works too: without `embedding` it takes (batch, seq, hidden), without `head` it gives that. `blocks` may be any container of blocks.
+    """
 
     def __init__(self, model: Transformer, device=None, dtype=None):
         super().__init__()
@@ -160,28 +183,35 @@ class Decoder(nn.Module):
 
     def embed(self, tokens_bs: Tensor) -> Tensor:
         "Tokens (batch, seq) to what the first block takes (batch, seq, hidden)."
+        if tokens_bs.ndim != 2 or not 1 <= tokens_bs.shape[1] <= self.model.seq:
+            raise ValueError(f"tokens must be (batch, seq) with seq from 1 to {self.model.seq}, not {tuple(tokens_bs.shape)}")
         x_bsh = self.embedding(tokens_bs)
         if self.positions is not None:
             x_bsh = x_bsh + self.positions.weight[: tokens_bs.shape[1]]
         return x_bsh if self.embedding_norm is None else self.embedding_norm(x_bsh)
+
+    def places(self, x_bsh: Tensor) -> tuple[Tensor | None, ...]:
+        "What the blocks need to know of places, see `position_tensors`."
+        return position_tensors(self.model, x_bsh.shape[1], x_bsh.dtype, x_bsh.device)
 
     def project(self, x_bsh: Tensor) -> Tensor:
         "What the last block gives (batch, seq, hidden) to logits (batch, seq, vocab)."
         return self.head(self.norm(x_bsh))
 
     def forward(self, tokens_bs: Tensor) -> Tensor:
-        if tokens_bs.ndim != 2 or not 1 <= tokens_bs.shape[1] <= self.model.seq:
-            raise ValueError(f"tokens must be (batch, seq) with seq from 1 to {self.model.seq}, not {tuple(tokens_bs.shape)}")
-        x_bsh = self.embed(tokens_bs)
-        places = position_tensors(self.model, tokens_bs.shape[1], x_bsh.dtype, x_bsh.device)
-        for block in self.blocks:
+        x_bsh = tokens_bs if self.embedding is None else self.embed(tokens_bs)
+        places = self.places(x_bsh)
+        for block in self.blocks.children():
             x_bsh = block(x_bsh, *places)
-        return self.project(x_bsh)
+        return x_bsh if self.head is None else self.project(x_bsh)
+
+    def score(self, logits_bsv: Tensor, targets_bs: Tensor, reduction: str = "mean") -> Tensor:
+        "Cross-entropy of the next tokens, over all places of all sequences ('mean' or 'sum'), or of each ('none')."
+        return F.cross_entropy(logits_bsv.flatten(0, 1), targets_bs.flatten(), reduction=reduction)
 
     def loss(self, tokens_bs: Tensor, targets_bs: Tensor, reduction: str = "mean") -> Tensor:
-        "Cross-entropy of the next tokens, over all places of all sequences ('mean' or 'sum'), or of each ('none')."
-        logits_bsv = self(tokens_bs)
-        return F.cross_entropy(logits_bsv.flatten(0, 1), targets_bs.flatten(), reduction=reduction)
+        "The `score` of what the model says to `tokens_bs`."
+        return self.score(self(tokens_bs), targets_bs, reduction)
 
 
 def position_tensors(model: Transformer, seq: int, dtype, device) -> tuple[Tensor | None, ...]:
@@ -211,12 +241,37 @@ def build(transformer: Transformer, dtype=None, device=None) -> Decoder:
                 tensor.zero_()
     return module
 
-# %% ../nbs/00_vocabulary.ipynb #f50c0e03
+# %% ../nbs/00_vocabulary.ipynb #3db3fa13
+def again(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    "`function`, of which only the tensors it is given are kept: the backward pass calls it a second time for all else."
+
+    def twice(*tensors: Tensor | None) -> Tensor:
+        watch = SavedForBackward.current()
+
+        def run(*tensors: Tensor | None) -> Tensor:
+            with watch() if torch.is_grad_enabled() else nullcontext():  # the second time, when there is a gradient to compute
+                return function(*tensors)
+
+        # Not the other kind (use_reentrant=False): that one has hooks of its own, under which no meter sees what is saved.
+        return checkpoint(run, *tensors, use_reentrant=True, preserve_rng_state=False)
+
+    return twice
+
+
+def recompute(decoder: Decoder, what: str) -> Decoder:
+    "Let the backward pass compute again 'none', only the attention's core ('selective') or all layers ('full'). Returns `decoder`."
+    one_of("recompute", "what", what, ("none", "selective", "full"))
+    for block in decoder.blocks.children():
+        block.recompute, block.attention.recompute = what == "full", what == "selective"
+    return decoder
+
+# %% ../nbs/00_vocabulary.ipynb #ebce2339
 class SavedForBackward:
-    """Counts the bytes of unique storages that autograd keeps alive for the backward pass, by label.
+    """Counts the bytes of unique storages that are kept alive for the backward pass, by label.
 
     `live` and `peak` are {label: bytes}; the peak is the moment at which the sum was largest. Storages of `known` tensors
-    (parameters, gradients, buffers) are not counted. Tensors kept by other means (attributes of an autograd context) are not seen.
+    (parameters, gradients, buffers) are not counted. What autograd saves in a `watch` block is seen by itself; what is kept by other
+    means (attributes of an autograd context, lists of a schedule) is seen if whoever keeps it says `hold`.
     """
 
     class _Kept:
@@ -227,28 +282,51 @@ class SavedForBackward:
         def __init__(self, tensor: Tensor):
             self.tensor = tensor
 
+    _open: list[tuple["SavedForBackward", str]] = []
+
     def __init__(self, known: Iterable[Tensor] = ()):
-        self._known = {tensor.untyped_storage().data_ptr() for tensor in known}
+        # The storage's own address: that of its bytes changes when a buffer is freed and filled again.
+        self._known = {tensor.untyped_storage()._cdata for tensor in known}
         self._users: dict[int, int] = {}
         self._sizes: dict[int, tuple[str, int]] = {}
         self._lock = threading.RLock()
         self.live: dict[str, int] = {}
         self.peak: dict[str, int] = {}
 
+    @classmethod
+    def current(cls) -> Callable[[], AbstractContextManager]:
+        "What opens again, at any later time, the `watch` block in which this is called; opens nothing if there is none."
+        if not cls._open:
+            return nullcontext
+        meter, label = cls._open[-1]
+        return lambda: meter.watch(label)
+
+    def hold(self, tensor: Tensor, label: str) -> "SavedForBackward._Kept":
+        "Count `tensor` under `label` as long as the returned box, which has it as its `tensor`, is alive."
+        kept = self._Kept(tensor)
+        storage = tensor.untyped_storage()
+        if storage.nbytes() and storage._cdata not in self._known:
+            self._add(storage._cdata, storage.nbytes(), label)
+            weakref.finalize(kept, self._drop, storage._cdata)
+        return kept
+
+    @classmethod
+    def keep(cls, tensor: Tensor) -> "SavedForBackward._Kept":
+        "A box for `tensor`, counted as long as it is alive by the `watch` block that is open, if one is."
+        if not cls._open:
+            return cls._Kept(tensor)
+        meter, label = cls._open[-1]
+        return meter.hold(tensor, label)
+
     @contextmanager
     def watch(self, label: str) -> Iterator[None]:
         "Count what the operations in the `with` block save, under `label`."
-
-        def pack(tensor: Tensor) -> "SavedForBackward._Kept":
-            kept = self._Kept(tensor)
-            storage = tensor.untyped_storage()
-            if storage.nbytes() and storage.data_ptr() not in self._known:
-                self._add(storage.data_ptr(), storage.nbytes(), label)
-                weakref.finalize(kept, self._drop, storage.data_ptr())
-            return kept
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.tensor):
-            yield
+        self._open.append((self, label))
+        try:
+            with torch.autograd.graph.saved_tensors_hooks(lambda tensor: self.hold(tensor, label), lambda kept: kept.tensor):
+                yield
+        finally:
+            self._open.pop()
 
     def _add(self, block: int, size: int, label: str) -> None:
         with self._lock:

@@ -23,7 +23,7 @@ from fsdl_course.ledger import (
     states,
     traffic,
 )
-from fsdl_course.models import SavedForBackward, build
+from fsdl_course.models import SavedForBackward, build, recompute
 from fsdl_course.spec import MODELS, Cluster, Device, Layout, Link, Transformer, devices, stage_layers
 
 
@@ -262,7 +262,7 @@ def test_traffic_by_axis():
             traffic(MODELS["mixtral-8x7b"], Layout(dp=2, **{axis: 2}))
 
 
-# %% ../nbs/00_vocabulary.ipynb #9fbf626a
+# %% ../nbs/00_vocabulary.ipynb #9b425ddb
 SHAPES = [
     {}, {"bias": False}, {"tied": False}, {"embedding_norm": True}, {"positions": "none", "activation": "relu"}, {"positions": "alibi"}, {"head_dim": 12, "ffn": 40},
     {"kv_heads": 2, "gated": True, "positions": "rotary", "norm": "rmsnorm", "bias": False, "activation": "silu", "tied": False},
@@ -299,6 +299,41 @@ def test_views_of_one_storage_count_once_and_leave_with_the_backward_pass():
     z.backward()
     del y, z
     assert kept.live == {"activations": 0} and kept.peak == {"activations": x.nbytes + 4 * 8 * 4}
+
+
+@pytest.mark.parametrize("options", [{}, {"gated": True, "kv_heads": 2, "positions": "rotary"}, {"positions": "alibi"}])
+@pytest.mark.parametrize("what", ["selective", "full"])
+def test_recomputing_keeps_less_and_changes_no_gradient(what, options):
+    model = Transformer(layers=4, hidden=32, heads=4, vocab=50, seq=16, **options)
+    tokens, targets = (torch.randint(50, (3, 16)) for _ in range(2))
+    gradients, peaks, after = [], [], []
+    for way in ("none", what):
+        torch.manual_seed(1)
+        module = recompute(build(model, dtype=torch.float64), way)
+        saved = SavedForBackward(module.parameters())
+        with saved.watch("activations"):
+            loss = module.loss(tokens, targets)
+        after.append(saved.live["activations"])
+        loss.backward()
+        del loss
+        gradients.append([parameter.grad for parameter in module.parameters()])
+        peaks.append(saved.peak["activations"])
+        assert not any(saved.live.values())
+    for kept, again in zip(*gradients):
+        torch.testing.assert_close(again, kept, rtol=0, atol=1e-12)
+    assert after[1] < after[0] and peaks[1] < peaks[0]
+    assert what == "selective" or after[1] < peaks[1], "what is computed again is kept for a while, and must be seen"
+
+
+def test_a_part_of_a_decoder_takes_and_gives_what_lies_between_blocks():
+    model = Transformer(layers=2, hidden=32, heads=4, vocab=50, seq=16)
+    whole, first, last = (build(model) for _ in range(3))
+    for part in (first, last):
+        part.load_state_dict(whole.state_dict())
+    first.head, first.norm, first.blocks = None, None, torch.nn.ModuleDict({"0": first.blocks[0]})
+    last.embedding, last.blocks = None, torch.nn.ModuleDict({"1": last.blocks[1]})
+    tokens = torch.randint(50, (3, 16))
+    assert torch.equal(last(first(tokens)), whole(tokens))
 
 
 def test_activations_refuse_what_they_cannot_know():

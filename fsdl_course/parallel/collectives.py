@@ -117,7 +117,7 @@ def gather_messages(messages: Messages, group: dist.ProcessGroup | None = None) 
     dist.all_gather_object(every, list(messages), group=group)
     return Messages(sorted((message for sent in every for message in sent), key=lambda message: message.start))
 
-# %% ../../nbs/03_parallel/02_collectives.ipynb #9d3c132f
+# %% ../../nbs/03_parallel/02_collectives.ipynb #e2669ff2
 _busy: dict[tuple, threading.Lock] = {}
 
 
@@ -152,15 +152,15 @@ class Wire:
         finally:
             self.lock.release()
 
-    def send(self, tensor: torch.Tensor, to: int, step: int | None = None, chunk: int | None = None) -> None:
-        "Hand `tensor` (contiguous; don't change it before it is settled) to the rank `to` of the group. Returns at once."
+    def send(self, tensor: torch.Tensor, to: int, step: int | None = None, chunk: int | None = None, tag: int | None = None) -> None:
+        "Hand `tensor` (contiguous; don't change it before it is settled) to the rank `to` of the group. Returns at once. `tag`: this message's own."
         start = time.monotonic() if self.noted else 0.0
-        work = dist.isend(tensor, group_dst=to, group=self.group, tag=self.tag)
+        work = dist.isend(tensor, group_dst=to, group=self.group, tag=self.tag if tag is None else tag)
         self.flying.append((work, tensor.nbytes, to, start, step, chunk))
 
-    def receive(self, tensor: torch.Tensor, source: int) -> dist.Work:
-        "Begin to receive into `tensor` from the rank `source` of the group; wait on the returned work."
-        return dist.irecv(tensor, group_src=source, group=self.group, tag=self.tag)
+    def receive(self, tensor: torch.Tensor, source: int, tag: int | None = None) -> dist.Work:
+        "Begin to receive into `tensor` from the rank `source` of the group; wait on the returned work. `tag`: this message's own."
+        return dist.irecv(tensor, group_src=source, group=self.group, tag=self.tag if tag is None else tag)
 
     def settle(self, count: int) -> None:
         "Wait until the first `count` sends of this wire have left, and note them."
