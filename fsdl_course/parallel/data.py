@@ -108,7 +108,7 @@ class Courier:
             self._thread.join()
             self._thread = None
 
-# %% ../../nbs/03_parallel/03_data_parallel.ipynb #4b6b1b48
+# %% ../../nbs/03_parallel/03_data_parallel.ipynb #fda340f7
 class Replica:
     "One of several copies of `module`, on the ranks of `group`, that start equal: parameters, saved buffers, and gradients in flat buckets."
 
@@ -116,11 +116,12 @@ class Replica:
         if bucket_bytes < 0:
             raise ValueError(f"bucket_bytes must be 0 or more, not {bucket_bytes}")
         self.module, self.group, self.world_size = module, group, dist.get_world_size(group)
+        self.first = dist.get_process_group_ranks(dist.group.WORLD if group is None else group)[0]
         self._names = {parameter: name for name, parameter in module.named_parameters()}
         self.buckets = make_buckets([p for p in module.parameters() if p.requires_grad], bucket_bytes, self.world_size)
         saved = {id(t): t for t in module.state_dict(keep_vars=True).values() if isinstance(t, torch.Tensor)}
         for tensor in saved.values():
-            broadcast(tensor.detach(), source=0, group=group, axis="start")
+            broadcast(tensor.detach(), source=self.first, group=group, axis="start")
         self._moving = [t for t in saved.values() if not isinstance(t, nn.Parameter) and t.is_floating_point()]
 
     def zero_grad(self) -> None:
@@ -187,7 +188,7 @@ class ListeningReplica(Replica):
         "`accumulate()` unless `now`: for loops that send with the last of several backward passes."
         return nullcontext() if now else self.accumulate()
 
-# %% ../../nbs/03_parallel/03_data_parallel.ipynb #735d9766
+# %% ../../nbs/03_parallel/03_data_parallel.ipynb #daf9eb32
 class DataParallel(ListeningReplica):
     """Replicas of one module, one on each rank of `group`, that stay equal: each sees its share of the batch, and all take the same gradient.
 
@@ -236,7 +237,7 @@ class DataParallel(ListeningReplica):
         if self.find_unused:
             share_unused(self)
         for buffer in self._moving:
-            broadcast(buffer, source=0, group=self.group, axis="dp")
+            broadcast(buffer, source=self.first, group=self.group, axis="dp")
         self._next = 0
         self._begin()
 
