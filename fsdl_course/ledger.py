@@ -2,9 +2,9 @@
 
 # %% auto #0
 __all__ = ['OPTIMIZERS', 'COLLECTIVES', 'KINDS', 'shard', 'larger', 'at_least', 'Tally', 'state_bytes', 'layer_elements',
-           'end_elements', 'stage_depths', 'stage_elements', 'many', 'states', 'overhead', 'doublings', 'Collective',
-           'collective_bytes', 'collective_seconds', 'dp_bytes', 'tp_bytes', 'pp_bytes', 'traffic', 'activations',
-           'value_text', 'Record', 'Row', 'Comparison', 'compare']
+           'end_elements', 'stage_depths', 'stage_elements', 'shared_table', 'buffer_part', 'many', 'states',
+           'overhead', 'doublings', 'Collective', 'collective_bytes', 'collective_seconds', 'dp_bytes', 'tp_bytes',
+           'pp_bytes', 'traffic', 'activations', 'value_text', 'Record', 'Row', 'Comparison', 'compare']
 
 # %% ../nbs/00_vocabulary.ipynb #7d7e0ff6
 from collections.abc import Callable, Iterable
@@ -74,7 +74,7 @@ def state_bytes(elements, n=1, zero=0, *, precision: str = "float32", optimizer:
         optimizer=kept(1, size.master + OPTIMIZERS[optimizer] * size.moments),
     )
 
-# %% ../nbs/00_vocabulary.ipynb #431e71ab
+# %% ../nbs/00_vocabulary.ipynb #70c6e554
 def layer_elements(model: Transformer, layout) -> tuple:
     "Parameters of one layer on one tp rank: (those that all ranks have alike or cut by tp, those of its experts)."
     h, t = model.hidden, layout.tp
@@ -114,6 +114,23 @@ def stage_elements(model: Transformer, layout) -> dict[str, tuple]:
         "last": ((after + last * dense) * (layout.pp > 1), last * experts),
     }
 
+
+def shared_table(model: Transformer, layout):
+    "Parameters on one tp rank of a tied embedding that the first and the last stage both have; 0 where one stage has both ends."
+    return model.tied * (layout.pp > 1) * shard(model.vocab, layout.tp) * model.hidden
+
+
+def buffer_part(model: Transformer, layout, stage: str, n):
+    """Elements of one of `n` ranks' parts of all flat buffers of a stage, without experts that `ep` spreads.
+
+    Each layer is a buffer, a table that two stages share is one, and all else is one; each is padded to a multiple of `n`.
+    """
+    depth = dict(zip(("first", "middle", "last"), stage_depths(model, layout)))[stage]
+    dense, experts = layer_elements(model, layout)
+    table = shared_table(model, layout) * (stage != "middle")
+    rest = stage_elements(model, layout)[stage][0] - depth * dense - table
+    return depth * shard(dense + experts * (layout.ep == 1), n) + shard(rest, n) + shard(table, n)
+
 # %% ../nbs/00_vocabulary.ipynb #f27b21d9
 class many:
     """Many layouts at once: `Layout`'s fields with its defaults, of which any number may be a NumPy array.
@@ -127,13 +144,13 @@ class many:
             one_of("many", "field", name, known)
         vars(self).update({**vars(Layout()), **fields})
 
-# %% ../nbs/00_vocabulary.ipynb #ddff2822
+# %% ../nbs/00_vocabulary.ipynb #8f752291
 def states(model: Transformer, layout=Layout(), *, optimizer: str = "adamw", units: Iterable[int] | None = None) -> Tally:
     """Bytes of parameters, gradients and optimizer states on the fullest rank of `layout`.
 
     `layout`: a `Layout`, or `many` of them at once.
-    Shared states lie in flat buffers padded to a multiple of the ranks that share them: one buffer for the whole rank with
-    ZeRO 1 and 2; with ZeRO 3 one for each layer and one for the rest. `units` (elements of each buffer) says otherwise.
+    Shared states lie in flat buffers padded to a multiple of the ranks that share them: one for each layer and one for the rest, and
+    one for a tied table that two stages have. `units` (elements of each buffer) says otherwise.
     The ranks of `dp` and `cp` share; experts are shared among dp x cp / ep. Offloaded states count nothing on the device.
     AdamW's step counters are in `overhead`. Raises ValueError for an unknown optimizer, and for a `Layout` that does not fit.
     """
@@ -150,18 +167,14 @@ def states(model: Transformer, layout=Layout(), *, optimizer: str = "adamw", uni
 
 def _stage_states(model, layout, stage, dense, experts, n, optimizer, units) -> Tally:
     "Bytes of states on one rank of one stage."
-    depth = dict(zip(("first", "middle", "last"), stage_depths(model, layout)))[stage]
-    layer_dense, layer_experts = layer_elements(model, layout)
-    if units is not None:
-        part = sum(shard(unit, n) for unit in units)
-    else:
-        by_layer = depth * shard(layer_dense, n) + shard(dense - depth * layer_dense, n)
-        part = by_layer * (layout.zero >= 3) + shard(dense, n) * (layout.zero < 3)
+    part = buffer_part(model, layout, stage, n) if units is None else sum(shard(unit, n) for unit in units)
     choice = {"precision": layout.precision, "optimizer": optimizer}
-    held = state_bytes(dense, n, layout.zero, part=part, **choice)
+    held = state_bytes(dense + experts * (layout.ep == 1), n, layout.zero, part=part, **choice)
     if model.experts > 1:
-        sharers = n // layout.ep
-        held = held + state_bytes(experts, sharers, layout.zero, part=depth * shard(layer_experts, sharers), **choice)
+        depth = dict(zip(("first", "middle", "last"), stage_depths(model, layout)))[stage]
+        sharers, spread = n // layout.ep, (layout.ep > 1) * 1
+        part = depth * shard(layer_elements(model, layout)[1], sharers) * spread
+        held = held + state_bytes(experts * spread, sharers, layout.zero, part=part, **choice)
     offloaded = {"optimizer": layout.offload != "none", "parameters": layout.offload == "all", "gradients": layout.offload == "all"}
     return Tally({kind: number * (1 - offloaded[kind]) for kind, number in held.items()})
 
@@ -233,26 +246,34 @@ def dp_bytes(elements, n, zero=0, micro_batches=1, *, gradients=4, parameters=4,
     often = (zero == 2) * (micro_batches * gradients + parameters) + (zero == 3) * micro_batches * (2 * parameters + gradients)
     return (n - 1) * part * (plain + often)
 
-# %% ../nbs/00_vocabulary.ipynb #96911d37
+# %% ../nbs/00_vocabulary.ipynb #ef11bc89
 def tp_bytes(model: Transformer, layout):
     """Bytes that a tensor-parallel rank of the busiest stage sends per step (Megatron-LM, arXiv:1909.08053 and 2205.05198).
 
     A ring all-reduce is two halves. Per layer and micro-batch: 4 all-reduces, 2 more with full recomputation; with sequence parallelism
     an all-gather and a reduce-scatter stand for each, and 2 all-gathers come on top, as the gathered input is not kept. Embedding and head: one
-    all-reduce each; the loss: three, of a scalar per token. Sequence parallelism also sums the gradients of what all ranks have alike.
+    all-reduce each; the loss: three, of a scalar per token. Sequence parallelism also sums the gradients of what all ranks have alike
+    (norms, positions, the biases of what is summed), in one all-reduce for each flat buffer of `buffer_part`.
     """
     size, t, sp = PRECISIONS[layout.precision], layout.tp, layout.sequence_parallel * 1
     tokens = layout.micro_batch * model.seq // layout.cp
     half = (t - 1) * shard(tokens * model.hidden, t) * size.compute
-    norm = model.parts["final norm"]
-    alike = collective_bytes("all_reduce", 2 * norm + 2 * model.bias * model.hidden, t, size.gradients) * sp
-    ends = collective_bytes("all_reduce", norm, t, size.gradients) * sp
-    layer = layout.micro_batches * half * (8 + 2 * sp + 4 * (layout.recompute == "full")) + alike
-    before = layout.micro_batches * 2 * half + ends * model.embedding_norm
-    after = layout.micro_batches * ((2 + sp) * half + 3 * collective_bytes("all_reduce", tokens, t, larger(size.compute, 4))) + ends
+    norm, parts = model.parts["final norm"], model.parts
+    layer = layout.micro_batches * half * (8 + 2 * sp + 4 * (layout.recompute == "full"))
+    before = layout.micro_batches * 2 * half
+    after = layout.micro_batches * ((2 + sp) * half + 3 * collective_bytes("all_reduce", tokens, t, larger(size.compute, 4)))
+    # Gradients of what all ranks have alike, under sequence parallelism: once a step, or as often as ZeRO takes the gradients away.
+    often = sp * (1 + (layout.zero >= 2) * (layout.micro_batches - 1))
+
+    def alike(elements):
+        return often * collective_bytes("all_reduce", elements, t, size.gradients)
+
+    layer = layer + alike(2 * norm + 2 * model.bias * model.hidden)
     first, middle, last = stage_depths(model, layout)
-    first = first * layer + before + after * (layout.pp == 1)
-    return larger(larger(first, middle * layer), (last * layer + after) * (layout.pp > 1))
+    start = parts["positions"] + parts["embedding norm"]
+    together = first * layer + before + after + alike(start + norm)
+    apart = larger(larger(first * layer + before + alike(start), middle * layer), last * layer + after + alike(norm))
+    return together * (layout.pp == 1) + apart * (layout.pp > 1)
 
 
 def pp_bytes(model: Transformer, layout):
@@ -264,12 +285,13 @@ def pp_bytes(model: Transformer, layout):
     size = PRECISIONS[layout.precision]
     tokens = layout.micro_batch * model.seq // layout.cp
     message = tokens * model.hidden * size.compute // (layout.tp * layout.sequence_parallel + (1 - layout.sequence_parallel))
-    table = model.tied * shard(model.vocab, layout.tp) * model.hidden * size.gradients
+    sharers = 1 + (layout.zero > 0) * (layout.dp - 1)  # with ZeRO each rank sums its part of the table only
+    table = collective_bytes("all_reduce", shard(shared_table(model, layout), sharers), 2, size.gradients)
     ends = layout.micro_batches * (2 * layout.virtual_stages - 1) * message + table
     middle = layout.micro_batches * 2 * layout.virtual_stages * message
     return (layout.pp > 1) * larger(ends, middle * (layout.pp > 2))
 
-# %% ../nbs/00_vocabulary.ipynb #01aff980
+# %% ../nbs/00_vocabulary.ipynb #e937b682
 def traffic(model: Transformer, layout=Layout(), *, units: Iterable[int] | None = None) -> Tally:
     """Payload bytes that the rank that sends most sends per step, by axis: {"dp", "tp", "pp"}.
 
@@ -282,14 +304,12 @@ def traffic(model: Transformer, layout=Layout(), *, units: Iterable[int] | None 
     if not isinstance(layout, many):
         layout.check(model)
     n, size, sent = layout.dp, PRECISIONS[layout.precision], 0
-    layer = sum(layer_elements(model, layout))
-    for (dense, experts), depth in zip(stage_elements(model, layout).values(), stage_depths(model, layout)):
+    for stage, (dense, experts) in stage_elements(model, layout).items():
         elements = dense + experts
         if units is not None:
             part = sum(shard(unit, n) for unit in units)
         else:
-            by_layer = depth * shard(layer, n) + shard(elements - depth * layer, n)
-            part = by_layer * (layout.zero == 3) + shard(elements, n) * (layout.zero != 3)
+            part = buffer_part(model, layout, stage, n) * (layout.zero > 0) + shard(elements, n) * (layout.zero == 0)
         one = dp_bytes(elements, n, layout.zero, layout.micro_batches, gradients=size.gradients, parameters=size.parameters, part=part)
         sent = larger(one, sent)
     return Tally(dp=sent, tp=tp_bytes(model, layout), pp=pp_bytes(model, layout))

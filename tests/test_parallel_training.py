@@ -114,7 +114,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         train(MINI, PAIR, steps=4, resume=tmp_path / "nowhere")
 
 
-# %% ../nbs/03_parallel/04_training.ipynb #f4358f4c
+# %% ../nbs/03_parallel/04_training.ipynb #a5c90bdd
 class Tracker:
     def __init__(self):
         self.seen = []
@@ -133,9 +133,10 @@ def test_a_tracker_hears_of_every_step():
 @pytest.mark.parametrize(
     "wrong, says",
     [
-        ({"layout": Layout(tp=2)}, "train runs tp=1 only, not tp=2"),
-        ({"layout": Layout(dp=2, zero=1)}, "zero"),
-        ({"layout": Layout(recompute="full")}, "recompute"),
+        ({"layout": Layout(cp=2)}, "train runs cp=1 only, not cp=2"),
+        ({"layout": Layout(precision="mixed")}, "train runs precision in .*, not 'mixed'"),
+        ({"model": lambda: nn.Linear(2, 2), "layout": Layout(tp=2)}, "tp must be 1 for a model that is no Transformer"),
+        ({"layout": Layout(tp=2), "loss": lambda outputs, targets: outputs.sum()}, "loss: must be left out with tp 2"),
         ({"steps": 0}, "steps must be a whole number of at least 1, not 0"),
         ({"optimizer": "lion"}, "optimizer must be one of"),
         ({"lr": -1.0}, "lr must be positive"),

@@ -222,7 +222,7 @@ def test_arrays_give_what_numbers_give():
         assert {axis: sent[axis][place] for axis in sent} == traffic(model, layout)
 
 
-# %% ../nbs/00_vocabulary.ipynb #7b7a68aa
+# %% ../nbs/00_vocabulary.ipynb #5b4ecb93
 @pytest.mark.parametrize("kind", COLLECTIVES)
 def test_what_a_collective_sends(kind):
     known = {"broadcast": 2, "reduce": 1, "all_gather": 0.75, "reduce_scatter": 0.75, "all_reduce": 1.5, "tree_all_reduce": 2, "all_to_all": 0.75}
@@ -247,15 +247,19 @@ def test_traffic_by_axis():
     model = Transformer(layers=4, hidden=64, heads=4, vocab=100, seq=32)
     padded = -(-model.parameters // 3) * 3
     assert traffic(model, Layout(dp=3, micro_batches=5)) == {"dp": 2 * 2 * padded // 3 * 4, "tp": 0, "pp": 0}
-    assert traffic(model, Layout(dp=3, zero=1))["dp"] == traffic(model, Layout(dp=3))["dp"]
+    assert traffic(model, Layout(dp=4, zero=1))["dp"] == traffic(model, Layout(dp=4))["dp"]
+    assert traffic(model, Layout(dp=3, zero=1))["dp"] - traffic(model, Layout(dp=3))["dp"] == 2 * 3 * 8  # padding of each buffer: 2 elements a layer, 1 in the rest
     assert traffic(model, Layout(dp=4, zero=3, micro_batches=2))["dp"] == 2 * 3 * 3 * model.parameters // 4 * 4
     assert traffic(model, Layout(dp=2), units=[5, 5])["dp"] == 2 * 1 * 6 * 4
     tensor = 32 * 64 * 4
     assert traffic(model, Layout(tp=2))["tp"] == 4 * 4 * tensor + 2 * tensor + 3 * 32 * 4
     full = traffic(model, Layout(tp=2, recompute="full"))["tp"] - traffic(model, Layout(tp=2))["tp"]
     assert full == 4 * 2 * tensor
+    alike = 4 * (2 * 128 + 128) + 32 * 64 + 128  # each layer's norms and two biases; positions and the final norm
+    assert traffic(model, Layout(tp=2, sequence_parallel=True))["tp"] - traffic(model, Layout(tp=2))["tp"] == (4 * 2 + 1) * tensor // 2 + alike * 4
     tied = 100 * 64 * 4
     assert traffic(model, Layout(pp=2, micro_batches=3))["pp"] == 3 * tensor + tied
+    assert traffic(model, Layout(dp=4, pp=2, zero=1, micro_batches=3))["pp"] == 3 * tensor + tied // 4
     assert traffic(model, Layout(pp=4, micro_batches=40))["pp"] == 40 * 2 * tensor
     for axis in ("cp", "ep"):
         with pytest.raises(ValueError, match=f"{axis} must be 1, not 2"):

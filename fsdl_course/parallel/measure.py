@@ -33,8 +33,8 @@ class Clock:
         "Seconds noted for these kinds."
         return sum(span.end - span.start for span in self.spans if span.kind in kinds)
 
-# %% ../../nbs/03_parallel/04_training.ipynb #01a34d0a
-LANES = {"forward": 0, "backward": 0, "optimizer": 0, "wait": 0, "all-reduce": 1}
+# %% ../../nbs/03_parallel/04_training.ipynb #ff9e65e5
+LANES = {"forward": 0, "backward": 0, "weights": 0, "optimizer": 0, "wait": 0, "all-reduce": 1, "tp": 1}
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,11 @@ class Timeline:
     def _repr_html_(self) -> str:
         return self.picture()._repr_html_() if self.spans else "<p>an empty timeline</p>"
 
-# %% ../../nbs/03_parallel/04_training.ipynb #e73624a6
-from ..ledger import Record
+# %% ../../nbs/03_parallel/04_training.ipynb #98dbd616
+from ..ledger import Record, Tally
 from .data import relative_difference
 
-# %% ../../nbs/03_parallel/04_training.ipynb #25aa26f6
+# %% ../../nbs/03_parallel/04_training.ipynb #ce080148
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Measurement(Record):
     """What a real run showed.
@@ -89,6 +89,7 @@ class Measurement(Record):
     - `losses`, `grad_norms`: a float for each step, over the global batch (a resumed run includes the steps before)
     - `weights`: the whole model's state dict, as one device would hold it
     - `replicas_agree`: whether all ranks that should hold the same weights do, to the bit
+    - `memory_by_rank`: each rank's `memory`
     - `timeline`: the last step, by rank
     - `step_seconds`: each step's seconds on the slowest rank; `memory` was metered in the first of these steps, which is not in `seconds`
     """
@@ -97,6 +98,7 @@ class Measurement(Record):
     grad_norms: list[float] = field(default_factory=list)
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
     replicas_agree: bool = True
+    memory_by_rank: list[Tally] = field(default_factory=list)
     timeline: Timeline = field(default_factory=Timeline)
     step_seconds: list[float] = field(default_factory=list)
 
