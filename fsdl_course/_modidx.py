@@ -736,6 +736,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'fsdl_course.pictures._total': ('08_house/pictures.html#_total', 'fsdl_course/pictures.py'),
                                       'fsdl_course.pictures.colours': ('08_house/pictures.html#colours', 'fsdl_course/pictures.py'),
                                       'fsdl_course.pictures.contrast': ('08_house/pictures.html#contrast', 'fsdl_course/pictures.py'),
+                                      'fsdl_course.pictures.cube': ('08_house/pictures.html#cube', 'fsdl_course/pictures.py'),
                                       'fsdl_course.pictures.flow': ('08_house/pictures.html#flow', 'fsdl_course/pictures.py'),
                                       'fsdl_course.pictures.format_bytes': ( '08_house/pictures.html#format_bytes',
                                                                              'fsdl_course/pictures.py'),

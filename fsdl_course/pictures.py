@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'GREY', 'COLOURS', 'FAINT', 'contrast', 'colours', 'format_bytes', 'format_seconds', 'format_quantity',
-           'Picture', 'Span', 'timeline', 'stacked_bars', 'steps', 'messages_grid', 'replay', 'Box', 'flow', 'style']
+           'Picture', 'Span', 'timeline', 'stacked_bars', 'cube', 'steps', 'messages_grid', 'replay', 'Box', 'flow',
+           'style']
 
-# %% ../nbs/08_house/03_pictures.ipynb #6b8f6203
+# %% ../nbs/08_house/03_pictures.ipynb #ec22e0bf
 import hashlib
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -393,6 +394,44 @@ def _draw_part(drawing: draw.Drawing, x: float, y: float, room: float, kind: str
     if _text_width(label, 11) + 8 <= room:
         ink = "currentColor" if kind in FAINT else _ink(fill)
         drawing.append(_text(label, x + room / 2, y + 17, 11, "middle", fill=ink, pointer_events="none"))
+
+# %% ../nbs/08_house/03_pictures.ipynb #4708e06f
+def cube(sizes: Sequence[int], *, axes: Sequence[str] = ("dp", "pp", "tp"), kind_of: Callable[[int, int, int], str] | None = None,
+         number_of: Callable[[int, int, int], int] | None = None, title: str = "Ranks in a box", width: int = 760) -> Picture:
+    """Ranks as cells of a box of `sizes` = (slabs, columns, rows), called `axes`, each with its number.
+
+    kind_of(slab, column, row): a word by which cells are coloured; default: the column. number_of: what stands in a cell; default: counted row by row, then
+    column by column, then slab by slab. Raises ValueError for sizes that are not three whole numbers from 1.
+    """
+    if len(sizes) != 3 or not all(isinstance(size, int) and size >= 1 for size in sizes):
+        raise ValueError(f"sizes: must be three whole numbers from 1, (slabs, columns, rows), not {sizes!r}")
+    slabs, columns, rows = sizes
+    kind_of = kind_of or (lambda slab, column, row: f"{axes[1]} {column}")
+    number_of = number_of or (lambda slab, column, row: (slab * columns + column) * rows + row)
+    shift = max(7, min(26, (0.3 * width) / slabs))
+    cell = max(15.0, min(46, (width - 110 - shift * (slabs - 1)) / columns, 300 / rows))
+    places = [(slab, column, row) for slab in reversed(range(slabs)) for column in range(columns) for row in range(rows)]
+    fills = colours(sorted({kind_of(*place) for place in places}, key=lambda kind: (len(kind), kind)))
+    room = columns * cell + shift * (slabs - 1)
+    drawing = _canvas(width, 10)
+    top = 8 + _legend(drawing, fills, 70, 4, width - 70) + 0.72 * shift * (slabs - 1)
+    for slab, column, row in places:
+        fill, number = fills[kind_of(slab, column, row)], number_of(slab, column, row)
+        x, y = 70 + column * cell + slab * shift, top + row * 0.72 * cell - slab * 0.72 * shift
+        tip = f"rank {number}: {axes[0]} {slab}, {axes[1]} {column}, {axes[2]} {row}; {kind_of(slab, column, row)}"
+        drawing.append(_box(x, y, cell, 0.72 * cell, fill, tip=tip, stroke="#fff", stroke_width=1))
+        if slab == 0 or row == 0 and shift >= 14:
+            low = y + 0.36 * cell + 4 if slab == 0 else y + min(0.6 * cell, 0.72 * shift - 2)
+            drawing.append(_text(str(number), x + cell / 2, low, min(12, 0.4 * cell), "middle", fill=_ink(fill), pointer_events="none"))
+    bottom = top + rows * 0.72 * cell
+    drawing.append(_text(f"{axes[1]} {columns} \u2192", 70, bottom + 17, 12))
+    drawing.append(_text(f"{axes[2]} {rows} \u2193", 62, top + 14, 12, "end"))
+    if slabs > 1:
+        drawing.append(_text(f"{axes[0]} {slabs} \u2197", min(70 + room + 8, width - 60), top + 4, 12))
+    drawing.height = _round(bottom + 26)
+    drawing.view_box = (0, 0, drawing.width, drawing.height)
+    words = f"{slabs * columns * rows} ranks: {axes[0]} {slabs} x {axes[1]} {columns} x {axes[2]} {rows}, coloured by {', '.join(fills)}."
+    return Picture(drawing, title, words)
 
 # %% ../nbs/08_house/03_pictures.ipynb #a5104c77
 def steps(messages: Sequence[Any]) -> list[int]:

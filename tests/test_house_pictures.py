@@ -16,6 +16,7 @@ from fsdl_course.pictures import (
     Span,
     colours,
     contrast,
+    cube,
     flow,
     format_bytes,
     format_quantity,
@@ -179,6 +180,16 @@ def test_bad_bars_are_refused():
             stacked_bars(bars, **more)
 
 
+# %% ../nbs/08_house/03_pictures.ipynb #ed30ae5b
+def test_a_cube_has_a_cell_for_each_rank_and_colours_by_kind():
+    picture = cube((2, 3, 4), kind_of=lambda slab, column, row: f"node {(slab * 12 + column * 4 + row) // 8}")
+    assert picture.svg.count("<title>rank ") == 24
+    assert "rank 23: dp 1, pp 2, tp 3; node 2" in picture.svg
+    assert "24 ranks: dp 2 x pp 3 x tp 4, coloured by node 0, node 1, node 2." in picture.description
+    with pytest.raises(ValueError, match="three whole numbers"):
+        cube((2, 0, 1))
+
+
 # %% ../nbs/08_house/03_pictures.ipynb #ae348a6f
 def message(source, destination, start=0.0, end=1.0, size=1024, **more):
     return SimpleNamespace(source=source, destination=destination, bytes=size, operation="send", start=start, end=end, **more)
@@ -217,7 +228,7 @@ def test_messages_that_cannot_be_drawn_are_refused():
 
 
 # %% ../nbs/08_house/03_pictures.ipynb #3cee1d15
-def message_7(source, destination, step, size=1024):
+def message_8(source, destination, step, size=1024):
     return SimpleNamespace(source=source, destination=destination, bytes=size, operation='send', start=step, end=step + 0.5)
 
 
@@ -227,32 +238,32 @@ def groups(picture, letter):
 
 
 def test_there_is_a_frame_per_step_and_a_token_per_message():
-    picture = replay([message_7(0, 1, 0), message_7(1, 0, 0), message_7(0, 1, 1)])
+    picture = replay([message_8(0, 1, 0), message_8(1, 0, 0), message_8(0, 1, 1)])
     assert len(groups(picture, 'g')) == 3 and len(groups(picture, 'm')) == 3
     assert [g.get('visibility') for g in groups(picture, 'g')] == [None, 'hidden', 'hidden']
 
 
 def test_the_running_total_is_shown_and_told():
-    picture = replay([message_7(0, 1, 0), message_7(0, 1, 1)], world_size=3)
+    picture = replay([message_8(0, 1, 0), message_8(0, 1, 1)], world_size=3)
     texts = [''.join(g.itertext()) for g in groups(picture, 'g')]
     assert 'sent 1 KiB' in texts[0] and 'sent 2 KiB' in texts[1] and ('all 2 messages have arrived' in texts[2])
     assert picture.description.endswith('In all: rank 0 sends 2 KiB, rank 1 sends 0 B, rank 2 sends 0 B.')
 
 
 def test_motion_is_optional_and_every_animation_has_its_frames():
-    picture = replay([message_7(0, 1, 0), message_7(1, 2, 1)])
+    picture = replay([message_8(0, 1, 0), message_8(1, 2, 1)])
     names = set(re.findall('animation-name:([\\w-]+)', picture.svg))
     assert names == set(re.findall('@keyframes ([\\w-]+)', picture.svg)) and len(names) == 5
     assert 'prefers-reduced-motion:reduce' in picture.svg and '<script' not in picture.svg
 
 
 def test_a_ring_of_eight_stays_small():
-    picture = replay([message_7(r, (r + 1) % 8, k) for k in range(14) for r in range(8)])
+    picture = replay([message_8(r, (r + 1) % 8, k) for k in range(14) for r in range(8)])
     assert len(picture._repr_html_()) < 100000
 
 
 def test_replays_that_cannot_be_shown_are_refused():
-    for bad, more, word in (([], {}, 'messages'), ([message_7(0, 16, 0)], {}, 'world_size: 16'), ([message_7(0, 1, 0)], {'seconds': 0}, 'seconds')):
+    for bad, more, word in (([], {}, 'messages'), ([message_8(0, 16, 0)], {}, 'world_size: 16'), ([message_8(0, 1, 0)], {'seconds': 0}, 'seconds')):
         with pytest.raises(ValueError, match=word):
             replay(bad, **more)
 
