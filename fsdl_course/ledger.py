@@ -4,7 +4,9 @@
 __all__ = ['OPTIMIZERS', 'COLLECTIVES', 'KINDS', 'shard', 'larger', 'at_least', 'Tally', 'state_bytes', 'layer_elements',
            'end_elements', 'stage_depths', 'stage_elements', 'shared_table', 'buffer_part', 'many', 'states',
            'overhead', 'doublings', 'Collective', 'collective_bytes', 'collective_seconds', 'dp_bytes', 'tp_bytes',
-           'pp_bytes', 'traffic', 'activations', 'value_text', 'Record', 'Row', 'Comparison', 'compare']
+           'pp_bytes', 'traffic', 'norm_activations', 'layer_activations', 'norm_sharers', 'place_activations',
+           'chunk_activations', 'activations', 'alone_activations', 'recomputing', 'postponed_activations',
+           'stage_activations', 'value_text', 'Record', 'Row', 'Comparison', 'compare']
 
 # %% ../nbs/00_vocabulary.ipynb #7d7e0ff6
 from collections.abc import Callable, Iterable
@@ -29,7 +31,7 @@ def at_least(owner: str, name: str, value, least) -> None:
     if not (holds.all() if hasattr(holds, "all") else holds):
         raise ValueError(f"{owner}: {name} must be at least {least}, not {value!r}")
 
-# %% ../nbs/00_vocabulary.ipynb #584a3776
+# %% ../nbs/00_vocabulary.ipynb #58dc8bd6
 class Tally(dict):
     "Numbers by kind, {kind: number}, with their `total`; two tallies add up kind by kind."
 
@@ -40,6 +42,9 @@ class Tally(dict):
 
     def __add__(self, other: dict) -> "Tally":
         return Tally({kind: self.get(kind, 0) + other.get(kind, 0) for kind in [*self, *(k for k in other if k not in self)]})
+
+    def __sub__(self, other: dict) -> "Tally":
+        return self + {kind: -number for kind, number in other.items()}
 
     def __repr__(self) -> str:
         return f"Tally({', '.join(f'{kind}={number!r}' for kind, number in self.items())})"
@@ -314,37 +319,145 @@ def traffic(model: Transformer, layout=Layout(), *, units: Iterable[int] | None 
         sent = larger(one, sent)
     return Tally(dp=sent, tp=tp_bytes(model, layout), pp=pp_bytes(model, layout))
 
-# %% ../nbs/00_vocabulary.ipynb #45d81820
-def activations(model: Transformer, micro_batch=1, *, seq: int | None = None, precision: str = "float32") -> Tally:
-    """Bytes kept for the backward pass of one micro-batch by the module of `models.build` and its `loss`, on one device.
-
-    Exact for dropout 0 and flash attention without recomputation, which is what `scaled_dot_product_attention` does on a CPU: bytes of distinct storages that
-    autograd saves, without parameters. "logits" are the log-probabilities, targets and one scalar that the loss keeps; the rest, with the
-    tokens, is "activations". Works for all models but mixtures of experts (what they keep depends on the routing), in one dtype.
-    Counted per layer, in tokens: both norms' inputs, outputs and statistics; queries, keys, values, attention's output and
-    log-sum-exp; the feed-forward's in-between. Compare Korthikanti et al. (arXiv:2205.05198), who count dropout masks and unfused softmax.
-    """
-    if model.experts > 1:
-        raise ValueError(f"activations: experts must be 1, not {model.experts}: what experts keep depends on the routing")
-    one_of("activations", "precision", precision, [name for name in PRECISIONS if name != "autocast"])
-    at_least("activations", "micro_batch", micro_batch, 1)
-    seq = model.seq if seq is None else whole("activations", "seq", seq)
-    if seq > model.seq:
-        raise ValueError(f"activations: seq must be at most the model's {model.seq}, not {seq}")
+# %% ../nbs/00_vocabulary.ipynb #19710f98
+def norm_activations(model: Transformer, precision: str) -> int:
+    "Bytes that a norm keeps of each token: its input, its output, and its statistics."
     e = PRECISIONS[precision].compute
     wide = max(e, 4)  # what is too delicate for 16 bits is kept in 32
     if model.norm == "layernorm":
-        norm = 2 * model.hidden * e + 2 * e                                   # in, out; mean and 1 / deviation
-    else:
-        norm = 2 * model.hidden * wide + wide + model.hidden * e              # in, normalised, 1 / rms; out
+        return 2 * model.hidden * e + 2 * e                                   # in, out; mean and 1 / deviation
+    return 2 * model.hidden * wide + wide + model.hidden * e                  # in, normalised, 1 / rms; out
+
+
+def layer_activations(model: Transformer, layout, seq: int):
+    """Bytes that one layer keeps of a micro-batch until its backward pass, if it keeps all or all but the attention's core.
+
+    Per token: both norms; queries, keys, values, attention's output and log-sum-exp; the feed-forward's in-between. Tensor parallelism
+    cuts all but the norms, sequence parallelism the norms too.
+    """
+    e = PRECISIONS[layout.precision].compute
     relu = model.activation == "relu"                                         # ReLU needs its output only
     ffn = model.ffn * e * ((4 - relu) if model.gated else (2 - relu))
-    attention = 4 * model.heads * model.head_dim * e + model.heads * wide     # q, k, v, out; log-sum-exp
-    token = model.layers * (2 * norm + attention + ffn) + norm + 8            # the final norm; the token itself
-    if model.embedding_norm:
-        token += norm - model.hidden * e                                      # its output is the first layer's input
-    once = {"rotary": 2 * seq * model.head_dim * e, "alibi": model.heads * seq * seq * e}.get(model.positions, 0)
-    return Tally(activations=micro_batch * seq * token + once, logits=micro_batch * seq * (model.vocab * e + 8) + e)
+    if layout.recompute == "selective":
+        attention = 2 * (model.heads + model.kv_heads) * model.head_dim * e   # q, out; k, v as they were projected
+    else:
+        attention = 4 * model.heads * model.head_dim * e + model.heads * max(e, 4)  # q, k, v, out; log-sum-exp
+    tokens = layout.micro_batch * seq
+    return tokens // norm_sharers(layout) * 2 * norm_activations(model, layout.precision) + tokens * (attention + ffn) // layout.tp
+
+
+def norm_sharers(layout):
+    "Ranks that share the tokens of what tensor parallelism leaves whole: those of tp under sequence parallelism, else one."
+    return layout.tp * layout.sequence_parallel + (1 - layout.sequence_parallel)
+
+
+def place_activations(model: Transformer, layout, seq: int):
+    "Bytes that attention's knowledge of places takes in one pass over a chunk of layers."
+    e = PRECISIONS[layout.precision].compute
+    return {"rotary": 2 * seq * model.head_dim * e, "alibi": model.heads // layout.tp * seq * seq * e}.get(model.positions, 0)
+
+
+def chunk_activations(model: Transformer, layout, seq: int, depth, first: bool, last: bool) -> Tally:
+    """Bytes kept of one micro-batch by a chunk of `depth` layers between its forward and its backward pass.
+
+    first, last: whether it has the embedding, and the head with the loss. With full recomputation only each layer's input is kept.
+    """
+    e = PRECISIONS[layout.precision].compute
+    tokens, norm = layout.micro_batch * seq, norm_activations(model, layout.precision)
+    mine = tokens // norm_sharers(layout)
+    layer = layer_activations(model, layout, seq) if layout.recompute != "full" else mine * model.hidden * e
+    kept = depth * layer + place_activations(model, layout, seq)
+    if first:
+        kept = kept + 8 * tokens + model.embedding_norm * mine * (norm - model.hidden * e)  # its output is the first layer's input
+    if not last:
+        return Tally(activations=kept, logits=0 * kept)
+    return Tally(activations=kept + mine * norm, logits=tokens * (shard(model.vocab, layout.tp) * e + 8) + e)
+
+# %% ../nbs/00_vocabulary.ipynb #61e48c7f
+def activations(model: Transformer, layout=Layout(), *, seq: int | None = None, stage: int | None = None) -> Tally:
+    """Bytes kept for the backward pass at its peak, on the fullest stage or on `stage`, by the modules that `parallel.train` runs.
+
+    layout: a `Layout`; or `many` of them in what has no schedule (`pp` 1). seq: tokens of a sequence, default the model's.
+    Exact for dropout 0 and flash attention, which is what `scaled_dot_product_attention` does on a CPU: bytes of distinct storages that
+    are kept, without parameters. "logits" are the log-probabilities, targets and one scalar that the loss keeps; the rest, with the
+    tokens, is "activations". Works for all models but mixtures of experts (what they keep depends on the routing), in one dtype.
+    Compare Korthikanti et al. (arXiv:2205.05198), who count dropout masks and unfused softmax. Raises ValueError for what it cannot know.
+    """
+    if model.experts > 1:
+        raise ValueError(f"activations: experts must be 1, not {model.experts}: what experts keep depends on the routing")
+    one_of("activations", "precision", layout.precision, [name for name in PRECISIONS if name != "autocast"])
+    seq = model.seq if seq is None else whole("activations", "seq", seq)
+    if seq > model.seq:
+        raise ValueError(f"activations: seq must be at most the model's {model.seq}, not {seq}")
+    at_least("activations", "micro_batch", layout.micro_batch, 1)
+    if isinstance(layout, many):
+        if not isinstance(layout.pp, int) or layout.pp != 1:
+            raise ValueError(f"activations: pp must be 1 for many layouts at once, not {layout.pp!r}: each schedule is gone through by itself")
+        return alone_activations(model, layout, seq)
+    layout.check(model)
+    if layout.pp == 1:
+        return alone_activations(model, layout, seq)
+    if stage is not None:
+        one_of("activations", "stage", stage, range(layout.pp))
+    # Later stages hold fewer micro-batches, and the second has as many layers as any: the fullest is one of these.
+    stages = {0, 1, layout.pp - 1} if stage is None else {stage}
+    return max((stage_activations(model, layout, seq, number) for number in sorted(stages)), key=lambda held: held.total)
+
+
+def alone_activations(model: Transformer, layout, seq: int) -> Tally:
+    "The peak of one micro-batch on a rank that has the whole depth of the model: after the forward pass, or where a layer is computed again."
+    kept = chunk_activations(model, layout, seq, model.layers, True, True)
+    again = recomputing(model, layout, seq, kept, last=True)
+    more = again.total > kept.total
+    return Tally({kind: again[kind] * more + kept[kind] * (1 - more) for kind in kept})
+
+
+def recomputing(model: Transformer, layout, seq: int, kept: Tally, last: bool) -> Tally:
+    "What a micro-batch keeps while the last layer of a chunk is computed again for its backward pass; `kept` where nothing is."
+    if layout.recompute != "full":
+        return kept
+    e = PRECISIONS[layout.precision].compute
+    mine = layout.micro_batch * seq // norm_sharers(layout)
+    once_more = layer_activations(model, layout, seq) - mine * model.hidden * e
+    return Tally(activations=kept["activations"] + once_more - last * mine * norm_activations(model, layout.precision), logits=0 * kept["logits"])
+
+
+def postponed_activations(model: Transformer, layout, seq: int, depth: int, last: bool) -> Tally:
+    "Bytes kept of one micro-batch between its B and its W where both are apart: what goes into each matrix, and the gradient of what comes out."
+    e, tokens, h = PRECISIONS[layout.precision].compute, layout.micro_batch * seq, model.hidden
+    queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
+    ffn = model.ffn * (3 if model.gated else 2)
+    layer = 4 * h + (2 * queries + 2 * keys + ffn) // layout.tp               # in: both norms' outputs, attention's, the activated; out: the rest
+    head = tokens * shard(model.vocab, layout.tp) * e
+    return Tally(activations=depth * tokens * layer * e + last * tokens * h * e, logits=last * head)
+
+
+def stage_activations(model: Transformer, layout: Layout, seq: int, stage: int) -> Tally:
+    "The peak of what one stage keeps, as it goes through its schedule."
+    from fsdl_course.schedules import Schedule  # the only thing here that is not arithmetic
+
+    schedule, chunks = Schedule.of(layout), layout.pp * layout.virtual_stages
+    depths = stage_layers(model.layers, chunks)
+    kept, again, left = {}, {}, {}
+    for chunk in range(stage, chunks, layout.pp):
+        first, last = chunk == 0, chunk == chunks - 1
+        kept[chunk] = chunk_activations(model, layout, seq, depths[chunk], first, last)
+        again[chunk] = recomputing(model, layout, seq, kept[chunk], last)
+        left[chunk] = postponed_activations(model, layout, seq, depths[chunk], last)
+    held = peak = Tally(activations=0, logits=0)
+    for kind, _, chunk in schedule.orders[stage]:
+        if kind == "F":
+            held = held + kept[chunk]
+            moments = [held]
+        elif kind == "B":
+            others = held - kept[chunk]
+            held = others + left[chunk] if schedule.split else others
+            moments = [others + again[chunk], held]
+        else:
+            held = held - left[chunk]
+            moments = []
+        peak = max([peak, *moments], key=lambda moment: moment.total)
+    return peak
 
 # %% ../nbs/00_vocabulary.ipynb #2096d902
 KINDS = {

@@ -12,7 +12,7 @@ from fsdl_course.parallel.training import train
 from fsdl_course.spec import Layout, Transformer
 
 
-# %% ../nbs/03_parallel/04_training.ipynb #38a381e4
+# %% ../nbs/03_parallel/04_training.ipynb #577da830
 TINY = Transformer(name="tiny", layers=2, hidden=32, heads=4, vocab=256, seq=16)
 BATCH = 12
 
@@ -63,7 +63,7 @@ def test_memory_and_bytes_are_the_ledgers_to_the_byte(layout, optimizer):
     states_held = {kind: run.memory[kind] for kind in ("parameters", "gradients", "optimizer")}
     assert states_held == dict(states(TINY, layout, optimizer=optimizer))
     assert run.memory["overhead"] == overhead(TINY, optimizer)["overhead"]
-    kept = activations(TINY, layout.micro_batch, precision=layout.precision)
+    kept = activations(TINY, layout)
     assert {kind: run.memory[kind] for kind in kept} == dict(kept)
     assert run.bytes["dp"] == traffic(TINY, layout)["dp"]
 

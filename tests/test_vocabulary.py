@@ -266,7 +266,7 @@ def test_traffic_by_axis():
             traffic(MODELS["mixtral-8x7b"], Layout(dp=2, **{axis: 2}))
 
 
-# %% ../nbs/00_vocabulary.ipynb #9b425ddb
+# %% ../nbs/00_vocabulary.ipynb #e3b7363d
 SHAPES = [
     {}, {"bias": False}, {"tied": False}, {"embedding_norm": True}, {"positions": "none", "activation": "relu"}, {"positions": "alibi"}, {"head_dim": 12, "ffn": 40},
     {"kv_heads": 2, "gated": True, "positions": "rotary", "norm": "rmsnorm", "bias": False, "activation": "silu", "tied": False},
@@ -275,21 +275,37 @@ SHAPES = [
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
 
-@pytest.mark.parametrize("precision", DTYPES)
-@pytest.mark.parametrize("options", SHAPES)
-def test_activations_are_exact(options, precision):
-    model = Transformer(layers=3, hidden=32, heads=4, vocab=50, seq=16, **options)
-    module = build(model, dtype=DTYPES[precision])
-    tokens, targets = (torch.randint(50, (3, 12)) for _ in range(2))
+def metered(model, layout, seq):
+    "The peak of what is kept in one forward and backward pass."
+    module = recompute(build(model, dtype=DTYPES[layout.precision]), layout.recompute)
+    tokens, targets = (torch.randint(50, (layout.micro_batch, seq)) for _ in range(2))
     saved = SavedForBackward([*module.parameters(), *module.buffers()])
     with saved.watch("activations"):
         logits = module(tokens)
     with saved.watch("logits"):
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-    assert activations(model, 3, seq=12, precision=precision) == saved.peak
     loss.backward()
     del logits, loss
     assert not any(saved.live.values())
+    return saved.peak
+
+
+@pytest.mark.parametrize("precision", DTYPES)
+@pytest.mark.parametrize("options", SHAPES)
+def test_activations_are_exact(options, precision):
+    model = Transformer(layers=3, hidden=32, heads=4, vocab=50, seq=16, **options)
+    layout = Layout(micro_batch=3, precision=precision)
+    assert metered(model, layout, 12) == activations(model, layout, seq=12)
+
+
+@pytest.mark.parametrize("depth", [1, 6])
+@pytest.mark.parametrize("what", ["selective", "full"])
+@pytest.mark.parametrize("options", SHAPES)
+def test_what_is_computed_again_is_counted_too(options, what, depth):
+    model = Transformer(layers=depth, hidden=32, heads=4, vocab=50, seq=16, **options)
+    layout = Layout(micro_batch=3, precision="float64", recompute=what)
+    measured, predicted = metered(model, layout, 16), activations(model, layout)
+    assert sum(measured.values()) == pytest.approx(predicted.total, rel=0.05)
 
 
 def test_views_of_one_storage_count_once_and_leave_with_the_backward_pass():
@@ -346,8 +362,11 @@ def test_activations_refuse_what_they_cannot_know():
     with pytest.raises(ValueError, match="at most the model's 1024, not 2048"):
         activations(MODELS["gpt2"], seq=2048)
     with pytest.raises(ValueError, match="micro_batch must be at least 1"):
-        activations(MODELS["gpt2"], 0)
-    assert list(activations(MODELS["gpt2"], np.array([1, 2])).total) == [activations(MODELS["gpt2"], n).total for n in (1, 2)]
+        activations(MODELS["gpt2"], many(micro_batch=0))
+    with pytest.raises(ValueError, match="pp must be 1 for many"):
+        activations(MODELS["gpt2"], many(pp=2))
+    batches = activations(MODELS["gpt2"], many(micro_batch=np.array([1, 2])))
+    assert list(batches.total) == [activations(MODELS["gpt2"], Layout(micro_batch=n)).total for n in (1, 2)]
 
 
 # %% ../nbs/00_vocabulary.ipynb #5bd3bfea
