@@ -319,7 +319,7 @@ def traffic(model: Transformer, layout=Layout(), *, units: Iterable[int] | None 
         sent = larger(one, sent)
     return Tally(dp=sent, tp=tp_bytes(model, layout), pp=pp_bytes(model, layout))
 
-# %% ../nbs/00_vocabulary.ipynb #19710f98
+# %% ../nbs/00_vocabulary.ipynb #3c3b53ea
 def norm_activations(model: Transformer, precision: str) -> int:
     "Bytes that a norm keeps of each token: its input, its output, and its statistics."
     e = PRECISIONS[precision].compute
@@ -356,7 +356,7 @@ def place_activations(model: Transformer, layout, seq: int):
     e = PRECISIONS[layout.precision].compute
     return {"rotary": 2 * seq * model.head_dim * e, "alibi": model.heads // layout.tp * seq * seq * e}.get(model.positions, 0)
 
-
+# %% ../nbs/00_vocabulary.ipynb #3ba789dc
 def chunk_activations(model: Transformer, layout, seq: int, depth, first: bool, last: bool) -> Tally:
     """Bytes kept of one micro-batch by a chunk of `depth` layers between its forward and its backward pass.
 
@@ -373,7 +373,7 @@ def chunk_activations(model: Transformer, layout, seq: int, depth, first: bool, 
         return Tally(activations=kept, logits=0 * kept)
     return Tally(activations=kept + mine * norm, logits=tokens * (shard(model.vocab, layout.tp) * e + 8) + e)
 
-# %% ../nbs/00_vocabulary.ipynb #61e48c7f
+# %% ../nbs/00_vocabulary.ipynb #7d8a195e
 def activations(model: Transformer, layout=Layout(), *, seq: int | None = None, stage: int | None = None) -> Tally:
     """Bytes kept for the backward pass at its peak, on the fullest stage or on `stage`, by the modules that `parallel.train` runs.
 
@@ -411,7 +411,7 @@ def alone_activations(model: Transformer, layout, seq: int) -> Tally:
     more = again.total > kept.total
     return Tally({kind: again[kind] * more + kept[kind] * (1 - more) for kind in kept})
 
-
+# %% ../nbs/00_vocabulary.ipynb #b5e896f6
 def recomputing(model: Transformer, layout, seq: int, kept: Tally, last: bool) -> Tally:
     "What a micro-batch keeps while the last layer of a chunk is computed again for its backward pass; `kept` where nothing is."
     if layout.recompute != "full":
@@ -431,7 +431,7 @@ def postponed_activations(model: Transformer, layout, seq: int, depth: int, last
     head = tokens * shard(model.vocab, layout.tp) * e
     return Tally(activations=depth * tokens * layer * e + last * tokens * h * e, logits=last * head)
 
-
+# %% ../nbs/00_vocabulary.ipynb #cafc5a36
 def stage_activations(model: Transformer, layout: Layout, seq: int, stage: int) -> Tally:
     "The peak of what one stage keeps, as it goes through its schedule."
     from fsdl_course.schedules import Schedule  # the only thing here that is not arithmetic

@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['FUNCTIONS', 'rotary_angles', 'rotate', 'alibi_slopes', 'alibi_bias', 'Attention', 'FeedForward', 'Experts',
-           'make_norm', 'Block', 'Decoder', 'position_tensors', 'build', 'again', 'recompute', 'SavedForBackward']
+           'make_norm', 'Block', 'Decoder', 'position_tensors', 'build', 'again', 'recompute', 'Kept', 'Storages',
+           'SavedForBackward']
 
 # %% ../nbs/00_vocabulary.ipynb #03a09423
 import math
@@ -265,68 +266,25 @@ def recompute(decoder: Decoder, what: str) -> Decoder:
         block.recompute, block.attention.recompute = what == "full", what == "selective"
     return decoder
 
-# %% ../nbs/00_vocabulary.ipynb #ebce2339
-class SavedForBackward:
-    """Counts the bytes of unique storages that are kept alive for the backward pass, by label.
+# %% ../nbs/00_vocabulary.ipynb #d82f3f69
+class Kept:
+    "A tensor that is kept, in a box whose end can be watched."
 
-    `live` and `peak` are {label: bytes}; the peak is the moment at which the sum was largest. Storages of `known` tensors
-    (parameters, gradients, buffers) are not counted. What autograd saves in a `watch` block is seen by itself; what is kept by other
-    means (attributes of an autograd context, lists of a schedule) is seen if whoever keeps it says `hold`.
-    """
+    __slots__ = ("tensor", "__weakref__")
 
-    class _Kept:
-        "A saved tensor, in a box whose end can be watched."
+    def __init__(self, tensor: Tensor):
+        self.tensor = tensor
 
-        __slots__ = ("tensor", "__weakref__")
 
-        def __init__(self, tensor: Tensor):
-            self.tensor = tensor
+class Storages:
+    "Bytes of distinct storages that somebody keeps: `live` now, and at the `peak` of their sum; {label: bytes}."
 
-    _open: list[tuple["SavedForBackward", str]] = []
-
-    def __init__(self, known: Iterable[Tensor] = ()):
-        # The storage's own address: that of its bytes changes when a buffer is freed and filled again.
-        self._known = {tensor.untyped_storage()._cdata for tensor in known}
+    def __init__(self) -> None:
         self._users: dict[int, int] = {}
         self._sizes: dict[int, tuple[str, int]] = {}
         self._lock = threading.RLock()
         self.live: dict[str, int] = {}
         self.peak: dict[str, int] = {}
-
-    @classmethod
-    def current(cls) -> Callable[[], AbstractContextManager]:
-        "What opens again, at any later time, the `watch` block in which this is called; opens nothing if there is none."
-        if not cls._open:
-            return nullcontext
-        meter, label = cls._open[-1]
-        return lambda: meter.watch(label)
-
-    def hold(self, tensor: Tensor, label: str) -> "SavedForBackward._Kept":
-        "Count `tensor` under `label` as long as the returned box, which has it as its `tensor`, is alive."
-        kept = self._Kept(tensor)
-        storage = tensor.untyped_storage()
-        if storage.nbytes() and storage._cdata not in self._known:
-            self._add(storage._cdata, storage.nbytes(), label)
-            weakref.finalize(kept, self._drop, storage._cdata)
-        return kept
-
-    @classmethod
-    def keep(cls, tensor: Tensor) -> "SavedForBackward._Kept":
-        "A box for `tensor`, counted as long as it is alive by the `watch` block that is open, if one is."
-        if not cls._open:
-            return cls._Kept(tensor)
-        meter, label = cls._open[-1]
-        return meter.hold(tensor, label)
-
-    @contextmanager
-    def watch(self, label: str) -> Iterator[None]:
-        "Count what the operations in the `with` block save, under `label`."
-        self._open.append((self, label))
-        try:
-            with torch.autograd.graph.saved_tensors_hooks(lambda tensor: self.hold(tensor, label), lambda kept: kept.tensor):
-                yield
-        finally:
-            self._open.pop()
 
     def _add(self, block: int, size: int, label: str) -> None:
         with self._lock:
@@ -344,3 +302,54 @@ class SavedForBackward:
                 del self._users[block]
                 label, size = self._sizes.pop(block)
                 self.live[label] -= size
+
+# %% ../nbs/00_vocabulary.ipynb #c69fea5a
+class SavedForBackward(Storages):
+    """Counts the bytes of unique storages that are kept alive for the backward pass, by label.
+
+    `live` and `peak` are {label: bytes}; the peak is the moment at which the sum was largest. Storages of `known` tensors
+    (parameters, gradients, buffers) are not counted. What autograd saves in a `watch` block is seen by itself; what is kept by other
+    means (attributes of an autograd context, lists of a schedule) is seen if whoever keeps it says `hold`.
+    """
+
+    _open: list[tuple["SavedForBackward", str]] = []
+
+    def __init__(self, known: Iterable[Tensor] = ()):
+        # The storage's own address: that of its bytes changes when a buffer is freed and filled again.
+        self._known = {tensor.untyped_storage()._cdata for tensor in known}
+        super().__init__()
+
+    @classmethod
+    def current(cls) -> Callable[[], AbstractContextManager]:
+        "What opens again, at any later time, the `watch` block in which this is called; opens nothing if there is none."
+        if not cls._open:
+            return nullcontext
+        meter, label = cls._open[-1]
+        return lambda: meter.watch(label)
+
+    def hold(self, tensor: Tensor, label: str) -> Kept:
+        "Count `tensor` under `label` as long as the returned box, which has it as its `tensor`, is alive."
+        kept = Kept(tensor)
+        storage = tensor.untyped_storage()
+        if storage.nbytes() and storage._cdata not in self._known:
+            self._add(storage._cdata, storage.nbytes(), label)
+            weakref.finalize(kept, self._drop, storage._cdata)
+        return kept
+
+    @classmethod
+    def keep(cls, tensor: Tensor) -> Kept:
+        "A box for `tensor`, counted as long as it is alive by the `watch` block that is open, if one is."
+        if not cls._open:
+            return Kept(tensor)
+        meter, label = cls._open[-1]
+        return meter.hold(tensor, label)
+
+    @contextmanager
+    def watch(self, label: str) -> Iterator[None]:
+        "Count what the operations in the `with` block save, under `label`."
+        self._open.append((self, label))
+        try:
+            with torch.autograd.graph.saved_tensors_hooks(lambda tensor: self.hold(tensor, label), lambda kept: kept.tensor):
+                yield
+        finally:
+            self._open.pop()

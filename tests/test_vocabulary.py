@@ -266,7 +266,7 @@ def test_traffic_by_axis():
             traffic(MODELS["mixtral-8x7b"], Layout(dp=2, **{axis: 2}))
 
 
-# %% ../nbs/00_vocabulary.ipynb #e3b7363d
+# %% ../nbs/00_vocabulary.ipynb #c0696bbb
 SHAPES = [
     {}, {"bias": False}, {"tied": False}, {"embedding_norm": True}, {"positions": "none", "activation": "relu"}, {"positions": "alibi"}, {"head_dim": 12, "ffn": 40},
     {"kv_heads": 2, "gated": True, "positions": "rotary", "norm": "rmsnorm", "bias": False, "activation": "silu", "tied": False},
@@ -298,6 +298,7 @@ def test_activations_are_exact(options, precision):
     assert metered(model, layout, 12) == activations(model, layout, seq=12)
 
 
+# %% ../nbs/00_vocabulary.ipynb #3e4360d3
 @pytest.mark.parametrize("depth", [1, 6])
 @pytest.mark.parametrize("what", ["selective", "full"])
 @pytest.mark.parametrize("options", SHAPES)
@@ -321,6 +322,7 @@ def test_views_of_one_storage_count_once_and_leave_with_the_backward_pass():
     assert kept.live == {"activations": 0} and kept.peak == {"activations": x.nbytes + 4 * 8 * 4}
 
 
+# %% ../nbs/00_vocabulary.ipynb #635a20db
 @pytest.mark.parametrize("options", [{}, {"gated": True, "kv_heads": 2, "positions": "rotary"}, {"positions": "alibi"}])
 @pytest.mark.parametrize("what", ["selective", "full"])
 def test_recomputing_keeps_less_and_changes_no_gradient(what, options):

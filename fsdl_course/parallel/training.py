@@ -263,7 +263,7 @@ class Worker:
         "Take the hooks off the module and end the threads."
         self.replica.close()
 
-# %% ../../nbs/03_parallel/04_training.ipynb #8d43ec03
+# %% ../../nbs/03_parallel/04_training.ipynb #0d7bd80a
 def run_rank(job: Job) -> dict[str, Any]:
     "Train as one rank; return what it saw."
     rank = dist.get_rank()
@@ -305,7 +305,7 @@ def run_rank(job: Job) -> dict[str, Any]:
         "cuts": worker.cuts,
     }
 
-
+# %% ../../nbs/03_parallel/04_training.ipynb #2a396097
 def make_worker(job: Job) -> Worker:
     "The worker that a job's layout asks for."
     plain = Layout(dp=job.layout.dp, micro_batch=job.layout.micro_batch, micro_batches=job.layout.micro_batches, precision=job.layout.precision)
@@ -327,7 +327,7 @@ def start(job: Job, worker: Worker) -> tuple[int, History]:
         torch.set_rng_state(content["random"][dist.get_rank()])
     return content["step"], History(content["losses"], content["grad_norms"])
 
-# %% ../../nbs/03_parallel/04_training.ipynb #0ff3bd51
+# %% ../../nbs/03_parallel/04_training.ipynb #77c0494d
 def save(job: Job, worker: Worker, history: History, step: int) -> None:
     "Write a checkpoint; rank 0 does it, the others give it their random state and wait until it is there."
     random: list[Any] = [None] * dist.get_world_size()
@@ -361,7 +361,7 @@ def seconds_of(clock: Clock, messages: Messages) -> dict[str, float]:
     optimizer = clock.spent("optimizer")
     return {"compute": clock.spent("step") - sum(waits.values()) - optimizer, **waits, "optimizer": optimizer}
 
-
+# %% ../../nbs/03_parallel/04_training.ipynb #4bfaf8d8
 def axis_of(span: Span) -> str:
     "The axis that a wait is for: it is the label's first word; a pipeline's waits are labelled with what is waited for."
     return "dp" if span.label.split(" ")[0] == "dp" else "pp"
@@ -421,7 +421,7 @@ def refuse(job: Job, device: str) -> None:
     if device != "cpu":
         raise ValueError(f"device must be 'cpu', not {device!r}: train's own collectives run between CPU processes")
 
-# %% ../../nbs/03_parallel/04_training.ipynb #4d538ee2
+# %% ../../nbs/03_parallel/04_training.ipynb #a4053ea9
 def middle(seconds: list[dict[str, float]]) -> dict[str, float]:
     "The mean of the middle half of the steps, by their total; the first step is left out where there are others."
     steady = sorted(seconds[1:] or seconds, key=lambda kinds: sum(kinds.values()))
@@ -456,7 +456,7 @@ def in_the_bubble(ranks: list[dict[str, Any]], step: int, rank: int) -> float:
         bubble += max(0.0, min(end, before[-1]) - start) if before else end - start
     return bubble
 
-
+# %% ../../nbs/03_parallel/04_training.ipynb #3e4c415c
 def with_bubble(ranks: list[dict[str, Any]], rank: int) -> list[dict[str, float]]:
     "The seconds of each step of a rank, with the pipeline's waits told apart."
     told = []
