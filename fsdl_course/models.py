@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['FUNCTIONS', 'rotary_angles', 'rotate', 'alibi_slopes', 'alibi_bias', 'Attention', 'FeedForward', 'Experts',
            'make_norm', 'Block', 'Decoder', 'position_tensors', 'build', 'again', 'recompute', 'Kept', 'Storages',
-           'SavedForBackward']
+           'SavedForBackward', 'watched']
 
 # %% ../nbs/00_vocabulary.ipynb #03a09423
 import math
@@ -353,3 +353,8 @@ class SavedForBackward(Storages):
                 yield
         finally:
             self._open.pop()
+
+
+def watched(kept: SavedForBackward | None, label: str) -> AbstractContextManager:
+    "Count what the block saves for the backward pass, if anybody wants to know."
+    return nullcontext() if kept is None else kept.watch(label)

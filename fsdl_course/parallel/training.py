@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'OPTIMIZERS', 'summed_cross_entropy', 'Job', 'make_optimizer', 'tensor_bytes', 'held', 'kept_and_stepped',
-           'one_step', 'micro_batches', 'watched', 'save_checkpoint', 'find_checkpoint', 'load_checkpoint', 'History',
-           'digest', 'Worker', 'run_rank', 'make_worker', 'start', 'save', 'report', 'seconds_of', 'axis_of',
-           'waits_of', 'spans_of', 'refuse_spread', 'refuse', 'middle', 'agree', 'joined', 'in_the_bubble',
-           'with_bubble', 'put_together', 'train', 'reading_along']
+           'one_step', 'micro_batches', 'save_checkpoint', 'find_checkpoint', 'load_checkpoint', 'History', 'digest',
+           'Worker', 'run_rank', 'make_worker', 'start', 'save', 'report', 'seconds_of', 'axis_of', 'waits_of',
+           'spans_of', 'refuse_spread', 'refuse', 'middle', 'agree', 'joined', 'in_the_bubble', 'with_bubble',
+           'put_together', 'train', 'reading_along']
 
 # %% ../../nbs/03_parallel/04_training.ipynb #1bf4a47e
 import contextlib
@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..ledger import Tally
-from ..models import SavedForBackward, build
+from ..models import SavedForBackward, build, watched
 from .collectives import Messages, all_reduce, record
 from .data import DataParallel
 from .measure import Clock, Measurement, Timeline
@@ -159,11 +159,6 @@ def micro_batches(job: Job, batch: tuple[torch.Tensor, torch.Tensor], number: in
     parts = [share(part, number, job.layout.dp).contiguous().tensor_split(job.layout.micro_batches) for part in batch]
     # Copies: a view would keep the whole global batch alive for the backward pass.
     return [(inputs.clone(), targets.clone()) for inputs, targets in zip(*parts)]
-
-
-def watched(kept: SavedForBackward | None, label: str):
-    "Count what is saved for the backward pass, if anybody wants to know."
-    return kept.watch(label) if kept is not None else contextlib.nullcontext()
 
 # %% ../../nbs/03_parallel/04_training.ipynb #183f0373
 def save_checkpoint(folder: Path, content: dict[str, Any]) -> Path:
