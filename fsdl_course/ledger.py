@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['OPTIMIZERS', 'COLLECTIVES', 'KINDS', 'shard', 'larger', 'at_least', 'Tally', 'state_bytes', 'layer_elements',
-           'end_elements', 'stage_depths', 'stage_elements', 'shared_table', 'buffer_part', 'many', 'states',
+           'end_elements', 'stage_depths', 'Share', 'stage_shares', 'share_of', 'buffer_part', 'many', 'states',
            'overhead', 'doublings', 'Collective', 'collective_bytes', 'collective_seconds', 'dp_bytes', 'tp_bytes',
            'pp_bytes', 'traffic', 'norm_activations', 'layer_activations', 'norm_sharers', 'place_activations',
            'chunk_activations', 'activations', 'alone_activations', 'recomputing', 'postponed_activations',
@@ -11,8 +11,9 @@ __all__ = ['OPTIMIZERS', 'COLLECTIVES', 'KINDS', 'shard', 'larger', 'at_least', 
 # %% ../nbs/00_vocabulary.ipynb #7d7e0ff6
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from .spec import PRECISIONS, Layout, Transformer, bytes_text, html_table, one_of, whole
+from .spec import PRECISIONS, Layout, Transformer, bytes_text, html_table, one_of, stage_layers, whole
 
 # %% ../nbs/00_vocabulary.ipynb #f961906e
 def shard(elements, n):
@@ -107,34 +108,47 @@ def stage_depths(model: Transformer, layout) -> tuple:
     first = each + (left > layout.pp - 2) * (layout.pp > 1)
     return first, (each + (left > 0)) * (layout.pp > 2), each * (layout.pp > 1)
 
+# %% ../nbs/00_vocabulary.ipynb #77dba3f2
+class Share(NamedTuple):
+    "What one rank has of the parameters: layers, dense parameters, those of experts, and how many of the dense ones are a tied table that two stages have."
 
-def stage_elements(model: Transformer, layout) -> dict[str, tuple]:
-    "Parameters on one rank of the first, a middle and the last stage: {stage: (dense, experts)}; numbers or arrays."
+    depth: int
+    dense: int
+    experts: int
+    table: int
+
+
+def stage_shares(model: Transformer, layout) -> dict[str, Share]:
+    "The share of a rank of the first, a middle and the last stage; numbers or arrays. A stage that is not there has nothing."
+    first, middle, last = stage_depths(model, layout)
     dense, experts = layer_elements(model, layout)
     before, after = end_elements(model, layout)
-    first, middle, last = stage_depths(model, layout)
+    table = model.tied * (layout.pp > 1) * shard(model.vocab, layout.tp) * model.hidden
     return {
-        "first": (before + first * dense + after * (layout.pp == 1), first * experts),
-        "middle": (middle * dense, middle * experts),
-        "last": ((after + last * dense) * (layout.pp > 1), last * experts),
+        "first": Share(first, before + first * dense + after * (layout.pp == 1), first * experts, table),
+        "middle": Share(middle, middle * dense, middle * experts, 0 * table),
+        "last": Share(last, (after + last * dense) * (layout.pp > 1), last * experts, table),
     }
 
 
-def shared_table(model: Transformer, layout):
-    "Parameters on one tp rank of a tied embedding that the first and the last stage both have; 0 where one stage has both ends."
-    return model.tied * (layout.pp > 1) * shard(model.vocab, layout.tp) * model.hidden
+def share_of(model: Transformer, layout: Layout, stage: int) -> Share:
+    "The share of a rank of one stage, whose depth may be less than that of other middle ones."
+    one_of("states", "stage", stage, range(layout.pp))
+    share = stage_shares(model, layout)["first" if stage == 0 else "last" if stage == layout.pp - 1 else "middle"]
+    dense, experts = layer_elements(model, layout)
+    depth = stage_layers(model.layers, layout.pp)[stage]
+    more = depth - share.depth
+    return Share(depth, share.dense + more * dense, share.experts + more * experts, share.table)
 
 
-def buffer_part(model: Transformer, layout, stage: str, n):
+def buffer_part(model: Transformer, layout, share: Share, n):
     """Elements of one of `n` ranks' parts of all flat buffers of a stage, without experts that `ep` spreads.
 
-    Each layer is a buffer, a table that two stages share is one, and all else is one; each is padded to a multiple of `n`.
+    Each layer is a buffer, a table that two stages have is one, and all else is one; each is padded to a multiple of `n`.
     """
-    depth = dict(zip(("first", "middle", "last"), stage_depths(model, layout)))[stage]
     dense, experts = layer_elements(model, layout)
-    table = shared_table(model, layout) * (stage != "middle")
-    rest = stage_elements(model, layout)[stage][0] - depth * dense - table
-    return depth * shard(dense + experts * (layout.ep == 1), n) + shard(rest, n) + shard(table, n)
+    rest = share.dense - share.depth * dense - share.table
+    return share.depth * shard(dense + experts * (layout.ep == 1), n) + shard(rest, n) + shard(share.table, n)
 
 # %% ../nbs/00_vocabulary.ipynb #f27b21d9
 class many:
@@ -150,8 +164,8 @@ class many:
         vars(self).update({**vars(Layout()), **fields})
 
 # %% ../nbs/00_vocabulary.ipynb #8f752291
-def states(model: Transformer, layout=Layout(), *, optimizer: str = "adamw", units: Iterable[int] | None = None) -> Tally:
-    """Bytes of parameters, gradients and optimizer states on the fullest rank of `layout`.
+def states(model: Transformer, layout=Layout(), *, optimizer: str = "adamw", units: Iterable[int] | None = None, stage: int | None = None) -> Tally:
+    """Bytes of parameters, gradients and optimizer states on the fullest rank of `layout`, or on one of the pipeline's `stage`.
 
     `layout`: a `Layout`, or `many` of them at once.
     Shared states lie in flat buffers padded to a multiple of the ranks that share them: one for each layer and one for the rest, and
@@ -162,24 +176,25 @@ def states(model: Transformer, layout=Layout(), *, optimizer: str = "adamw", uni
     if not isinstance(layout, many):
         layout.check(model)
     n = layout.dp * layout.cp
+    if stage is not None:
+        return _stage_states(model, layout, share_of(model, layout, stage), n, optimizer, units)
     fullest, held = 0, None
-    for stage, (dense, experts) in stage_elements(model, layout).items():
-        one = _stage_states(model, layout, stage, dense, experts, n, optimizer, units)
+    for share in stage_shares(model, layout).values():
+        one = _stage_states(model, layout, share, n, optimizer, units)
         held = one if held is None else Tally({kind: one[kind] * (one.total > fullest) + held[kind] * (one.total <= fullest) for kind in one})
         fullest = held.total
     return held
 
 
-def _stage_states(model, layout, stage, dense, experts, n, optimizer, units) -> Tally:
+def _stage_states(model, layout, share: Share, n, optimizer, units) -> Tally:
     "Bytes of states on one rank of one stage."
-    part = buffer_part(model, layout, stage, n) if units is None else sum(shard(unit, n) for unit in units)
+    part = buffer_part(model, layout, share, n) if units is None else sum(shard(unit, n) for unit in units)
     choice = {"precision": layout.precision, "optimizer": optimizer}
-    held = state_bytes(dense + experts * (layout.ep == 1), n, layout.zero, part=part, **choice)
+    held = state_bytes(share.dense + share.experts * (layout.ep == 1), n, layout.zero, part=part, **choice)
     if model.experts > 1:
-        depth = dict(zip(("first", "middle", "last"), stage_depths(model, layout)))[stage]
         sharers, spread = n // layout.ep, (layout.ep > 1) * 1
-        part = depth * shard(layer_elements(model, layout)[1], sharers) * spread
-        held = held + state_bytes(experts * spread, sharers, layout.zero, part=part, **choice)
+        part = share.depth * shard(layer_elements(model, layout)[1], sharers) * spread
+        held = held + state_bytes(share.experts * spread, sharers, layout.zero, part=part, **choice)
     offloaded = {"optimizer": layout.offload != "none", "parameters": layout.offload == "all", "gradients": layout.offload == "all"}
     return Tally({kind: number * (1 - offloaded[kind]) for kind, number in held.items()})
 
@@ -291,7 +306,7 @@ def pp_bytes(model: Transformer, layout):
     tokens = layout.micro_batch * model.seq // layout.cp
     message = tokens * model.hidden * size.compute // (layout.tp * layout.sequence_parallel + (1 - layout.sequence_parallel))
     sharers = 1 + (layout.zero > 0) * (layout.dp - 1)  # with ZeRO each rank sums its part of the table only
-    table = collective_bytes("all_reduce", shard(shared_table(model, layout), sharers), 2, size.gradients)
+    table = collective_bytes("all_reduce", shard(stage_shares(model, layout)["first"].table, sharers), 2, size.gradients)
     ends = layout.micro_batches * (2 * layout.virtual_stages - 1) * message + table
     middle = layout.micro_batches * 2 * layout.virtual_stages * message
     return (layout.pp > 1) * larger(ends, middle * (layout.pp > 2))
@@ -309,12 +324,12 @@ def traffic(model: Transformer, layout=Layout(), *, units: Iterable[int] | None 
     if not isinstance(layout, many):
         layout.check(model)
     n, size, sent = layout.dp, PRECISIONS[layout.precision], 0
-    for stage, (dense, experts) in stage_elements(model, layout).items():
-        elements = dense + experts
+    for share in stage_shares(model, layout).values():
+        elements = share.dense + share.experts
         if units is not None:
             part = sum(shard(unit, n) for unit in units)
         else:
-            part = buffer_part(model, layout, stage, n) * (layout.zero > 0) + shard(elements, n) * (layout.zero == 0)
+            part = buffer_part(model, layout, share, n) * (layout.zero > 0) + shard(elements, n) * (layout.zero == 0)
         one = dp_bytes(elements, n, layout.zero, layout.micro_batches, gradients=size.gradients, parameters=size.parameters, part=part)
         sent = larger(one, sent)
     return Tally(dp=sent, tp=tp_bytes(model, layout), pp=pp_bytes(model, layout))

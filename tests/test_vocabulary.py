@@ -18,7 +18,7 @@ from fsdl_course.ledger import (
     doublings,
     many,
     overhead,
-    stage_elements,
+    stage_shares,
     state_bytes,
     states,
     traffic,
@@ -193,10 +193,10 @@ def test_states_add_up_over_stages_and_ranks():
     assert states(model, optimizer="sgd").total == 12 * model.parameters
     assert states(model, Layout(precision="float64")).total == 32 * model.parameters
     assert states(model, Layout(precision="mixed-fp32-grads")).total == 18 * model.parameters
-    everywhere = sum(dense for dense, _ in stage_elements(model, Layout(pp=3)).values())
+    everywhere = sum(share.dense for share in stage_shares(model, Layout(pp=3)).values())
     assert everywhere == model.parameters + model.vocab * model.hidden  # the tied head is a copy on the last stage
     untied = model.replace(tied=False)
-    assert sum(dense for dense, _ in stage_elements(untied, Layout(pp=3)).values()) == untied.parameters
+    assert sum(share.dense for share in stage_shares(untied, Layout(pp=3)).values()) == untied.parameters
     split = states(model, Layout(tp=2))["parameters"] / 4
     twice = 6 * (4 * 64 + 2 * 64) + 2 * 64 + 32 * 64  # norms, the biases of what is summed, positions: on both ranks
     assert 2 * split == model.parameters + twice
@@ -220,6 +220,17 @@ def test_arrays_give_what_numbers_give():
         layout = Layout(dp=d, tp=t, pp=p, zero=z, micro_batches=4)
         assert {kind: held[kind][place] for kind in held} == states(model, layout)
         assert {axis: sent[axis][place] for axis in sent} == traffic(model, layout)
+
+
+@pytest.mark.parametrize("layers, pp", [(7, 3), (6, 4), (8, 4), (5, 1)])
+def test_the_stages_together_hold_the_model_and_the_fullest_is_one_of_them(layers, pp):
+    model = MODELS["gpt2"].replace(layers=layers)
+    stages = [states(model, Layout(pp=pp), stage=stage) for stage in range(pp)]
+    table = model.vocab * model.hidden * (pp > 1)
+    assert sum(held["parameters"] for held in stages) == 4 * (model.parameters + table)
+    assert max(held.total for held in stages) == states(model, Layout(pp=pp)).total
+    with pytest.raises(ValueError, match="stage must be one of"):
+        states(model, Layout(pp=pp), stage=pp)
 
 
 # %% ../nbs/00_vocabulary.ipynb #5b4ecb93
