@@ -135,6 +135,7 @@ def test_a_tracker_hears_of_every_step():
     [
         ({"layout": Layout(cp=2)}, "train runs cp=1 only, not cp=2"),
         ({"layout": Layout(precision="mixed")}, "train runs precision in .*, not 'mixed'"),
+        ({"layout": Layout(dp=2, zero=1, offload="all")}, "offload 'all' on 2 ranks needs zero of 3 or more, not 1"),
         ({"model": lambda: nn.Linear(2, 2), "layout": Layout(tp=2)}, "tp must be 1 for a model that is no Transformer"),
         ({"layout": Layout(tp=2), "loss": lambda outputs, targets: outputs.sum()}, "loss: must be left out with tp 2"),
         ({"steps": 0}, "steps must be a whole number of at least 1, not 0"),

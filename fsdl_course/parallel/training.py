@@ -396,6 +396,9 @@ def refuse(job: Job, device: str) -> None:
             raise ValueError(f"layout: train runs {name}=1 only, not {name}={getattr(layout, name)}; use `ledger` to reckon with it")
     if layout.precision not in DTYPES:
         raise ValueError(f"layout: train runs precision in {tuple(DTYPES)}, not {layout.precision!r}; use `ledger` to reckon with it")
+    from fsdl_course.parallel.sharded import refuse_sharding
+
+    refuse_sharding(layout.zero, layout.dp, layout.offload)
     if whole_model:
         layout.check(job.model)
         refuse_spread(job)
