@@ -303,8 +303,8 @@ def run_rank(job: Job) -> dict[str, Any]:
 # %% ../../nbs/03_parallel/04_training.ipynb #2a396097
 def make_worker(job: Job) -> Worker:
     "The worker that a job's layout asks for."
-    plain = Layout(dp=job.layout.dp, micro_batch=job.layout.micro_batch, micro_batches=job.layout.micro_batches, precision=job.layout.precision)
-    if job.layout == plain.replace(schedule=job.layout.schedule):
+    layout = job.layout
+    if layout.pp == layout.tp == 1 and layout.zero == 0 and layout.recompute == layout.offload == "none":
         return Worker(job)
     from .engine import MeshWorker  # knows tensor, pipeline and sharded, which a plain replica has no use for
 
