@@ -44,8 +44,12 @@ def right_sums(elements, dtype):
             everywhere = [torch.empty_like(tensor) for _ in range(n)]
             dist.all_gather(everywhere, tensor)
             assert all(torch.equal(other, tensor) for other in everywhere), f"{algorithm}: replicas differ"
+        dist.all_gather(everywhere, mine)
+        assert torch.equal(all_reduce(mine.clone(), algorithm, op="max"), torch.stack(everywhere).amax(0)), algorithm
     whole, part = mine.repeat(n), torch.empty_like(mine)
     kept = whole.clone()
+    reduce_scatter(part, whole, op="max")
+    assert torch.equal(part, torch.stack(everywhere).amax(0))
     reduce_scatter(part, whole)
     assert torch.equal(whole, kept) and (part.double() - truth).abs().max() <= close
     all_gather(whole, mine)
@@ -194,8 +198,8 @@ def bad_arguments():
         all_reduce(torch.ones(4, 4).t()[1:])
     with pytest.raises(ValueError, match="algorithm.*ring, tree"):
         all_reduce(torch.ones(4), "star")
-    with pytest.raises(ValueError, match="op.*'max'"):
-        all_reduce(torch.ones(4), op="max")
+    with pytest.raises(ValueError, match="op.*'max', not 'min'"):
+        all_reduce(torch.ones(4), op="min")
     with pytest.raises(ValueError, match="mean of torch.int64"):
         all_reduce(torch.ones(4, dtype=torch.int64), op="mean")
     with pytest.raises(ValueError, match="output: must have 1 x 4 elements"):
