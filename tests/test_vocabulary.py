@@ -23,7 +23,7 @@ from fsdl_course.ledger import (
     states,
     traffic,
 )
-from fsdl_course.models import SavedForBackward, build, recompute
+from fsdl_course.models import Linear, SavedForBackward, build, recompute, weight_gradients
 from fsdl_course.spec import MODELS, Cluster, Device, Layout, Link, Transformer, devices, stage_layers
 
 
@@ -488,3 +488,31 @@ def test_clusters_and_the_sheet():
     assert Cluster("GB300 (per GPU)", 144).per_node == 72 and Cluster("GB300 (per GPU)").price_per_hour is None
     own = Cluster(Device(name="my laptop", memory=8 * 2**30, tensor16=1e11), 2, link=Link("memory", 5e9, 1e-5))
     assert own.device.name == "my laptop" and own.link.bandwidth == 5e9
+
+
+# %% ../nbs/00_vocabulary.ipynb #6d30bc6b
+@pytest.mark.parametrize("bias", [True, False])
+def test_weight_gradients_that_come_later_are_the_same_and_call_hooks(bias):
+    def fresh():
+        torch.manual_seed(0)
+        linear = Linear(3, 5, bias=bias, dtype=torch.float64)
+        seen = []
+        for name, parameter in linear.named_parameters():
+            parameter.register_post_accumulate_grad_hook(lambda parameter, name=name: seen.append(name))
+        return linear, torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True), seen
+
+    (linear, x, _), (postponed, x_again, seen), left = fresh(), fresh(), []
+    postponed.later = lambda *what: left.append(what)
+    for one, into in ((linear, x), (postponed, x_again)):
+        for _ in range(2):  # gradients add up
+            one(into).square().sum().backward()
+    assert torch.allclose(x.grad, x_again.grad, rtol=1e-14) and len(left) == 2 and postponed.weight.grad is None and not seen
+    for what in left:
+        weight_gradients(*what)
+    for (name, parameter), other in zip(linear.named_parameters(), postponed.parameters()):
+        assert torch.allclose(parameter.grad, other.grad, rtol=1e-14), name
+    assert sorted(seen) == sorted(2 * [name for name, _ in linear.named_parameters()])
+    postponed(x_again.detach()).sum().backward()  # nobody waits for the gradient of this input
+    postponed.later = None
+    postponed(x_again).sum().backward()
+    assert len(left) == 2 and len(seen) == 2 * 2 * len(list(linear.parameters()))
