@@ -230,6 +230,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fsdl_course.models.recompute': ('vocabulary.html#recompute', 'fsdl_course/models.py'),
                                     'fsdl_course.models.rotary_angles': ('vocabulary.html#rotary_angles', 'fsdl_course/models.py'),
                                     'fsdl_course.models.rotate': ('vocabulary.html#rotate', 'fsdl_course/models.py'),
+                                    'fsdl_course.models.watched': ('vocabulary.html#watched', 'fsdl_course/models.py'),
                                     'fsdl_course.models.weight_gradients': ('vocabulary.html#weight_gradients', 'fsdl_course/models.py')},
             'fsdl_course.parallel.collectives': { 'fsdl_course.parallel.collectives.Call': ( '03_parallel/collectives.html#call',
                                                                                              'fsdl_course/parallel/collectives.py'),

@@ -386,7 +386,8 @@ def chunk_activations(model: Transformer, layout, seq: int, depth, first: bool, 
         kept = kept + 8 * tokens + model.embedding_norm * mine * (norm - model.hidden * e)  # its output is the first layer's input
     if not last:
         return Tally(activations=kept, logits=0 * kept)
-    return Tally(activations=kept + mine * norm, logits=tokens * (shard(model.vocab, layout.tp) * e + 8) + e)
+    scalar = e * (layout.tp == 1)                                             # PyTorch's own cross-entropy keeps how many it averages over
+    return Tally(activations=kept + mine * norm, logits=tokens * (shard(model.vocab, layout.tp) * e + 8) + scalar)
 
 # %% ../nbs/00_vocabulary.ipynb #7d8a195e
 def activations(model: Transformer, layout=Layout(), *, seq: int | None = None, stage: int | None = None) -> Tally:
@@ -394,7 +395,7 @@ def activations(model: Transformer, layout=Layout(), *, seq: int | None = None, 
 
     layout: a `Layout`; or `many` of them in what has no schedule (`pp` 1). seq: tokens of a sequence, default the model's.
     Exact for dropout 0 and flash attention, which is what `scaled_dot_product_attention` does on a CPU: bytes of distinct storages that
-    are kept, without parameters. "logits" are the log-probabilities, targets and one scalar that the loss keeps; the rest, with the
+    are kept, without parameters. "logits" are the log-probabilities, targets and (without tensor parallelism) one scalar that the loss keeps; the rest, with the
     tokens, is "activations". Works for all models but mixtures of experts (what they keep depends on the routing), in one dtype.
     Compare Korthikanti et al. (arXiv:2205.05198), who count dropout masks and unfused softmax. Raises ValueError for what it cannot know.
     """

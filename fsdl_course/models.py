@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['FUNCTIONS', 'rotary_angles', 'rotate', 'alibi_slopes', 'alibi_bias', 'Linear', 'Postponing', 'Catching',
            'weight_gradients', 'Attention', 'FeedForward', 'Experts', 'make_norm', 'Block', 'Decoder',
-           'position_tensors', 'build', 'again', 'recompute', 'Kept', 'Storages', 'SavedForBackward']
+           'position_tensors', 'build', 'again', 'recompute', 'Kept', 'Storages', 'SavedForBackward', 'watched']
 
 # %% ../nbs/00_vocabulary.ipynb #03a09423
 import math
