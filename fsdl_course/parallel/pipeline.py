@@ -16,12 +16,11 @@ import torch.distributed as dist
 from torch import nn
 from torch.autograd.graph import get_gradient_edge
 
-from ..models import Decoder, Kept, SavedForBackward, watched
+from ..models import Decoder, Kept, Linear, SavedForBackward, watched, weight_gradients
 from ..schedules import Operation, Schedule, check
 from ..spec import stage_layers
 from .collectives import Wire
 from .data import Courier
-from .tensor import weight_gradients
 
 # %% ../../nbs/03_parallel/07_pipeline.ipynb #2a39e10d
 def cut(decoder: Decoder, chunks: int, wanted: Iterable[int]) -> dict[int, Decoder]:
@@ -103,7 +102,7 @@ class Stage:
             raise ValueError(f"parts: stage {self.stage} of {schedule.name} has chunks {list(expected)}, not {sorted(parts)}")
         for part in parts.values() if schedule.split else ():
             for module in part.modules():
-                if isinstance(module, nn.Linear):
+                if isinstance(module, Linear):
                     module.later = self._later
 
     def _tag(self, kind: str, micro_batch: int, chunk: int) -> int:
