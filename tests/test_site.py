@@ -189,13 +189,13 @@ def test_a_failing_build_keeps_the_old_site(tmp_path):
     assert "<mfrac>" in (root / "_docs" / "index.html").read_text()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
     with chromium() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(site):
     with served(site) as base:
         yield base
