@@ -28,7 +28,7 @@ help: ## What can be made
 	@echo "make lessons    run notebooks for real and save what they print (all, or ARGS=nbs/...)"
 	@echo "make check      fail if anything that is written from the notebooks differs from what they give"
 	@echo "make docs       build the site into _docs/"
-	@echo "make bench      run benchmarks/*.py"
+	@echo "make bench      run benchmarks/*.py (ARGS=--save keeps the results and draws them)"
 	@echo "make clean      remove what was built (not $(VENV), not $(DIR))"
 	@echo "make constraints  resolve all versions anew into constraints.txt"
 
@@ -78,7 +78,8 @@ docs: $(READY)
 
 bench: $(READY)
 	@shopt -s nullglob; scripts=(benchmarks/*.py); [ $${#scripts[@]} -gt 0 ] || echo "There are no benchmarks yet."; \
-	for script in "$${scripts[@]}"; do echo "$$script"; $(PY) $$script; done
+	for script in "$${scripts[@]}"; do [ "$$script" = benchmarks/common.py ] && continue; echo "$$script"; $(PY) $$script $(ARGS); done; \
+	[[ " $(ARGS) " != *" --save "* ]] || $(PY) -m tools.ratios
 
 clean:
 	rm -rf _docs _proc build dist *.egg-info .pytest_cache .hypothesis .make
