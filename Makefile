@@ -78,8 +78,7 @@ docs: $(READY)
 
 bench: $(READY)
 	@shopt -s nullglob; scripts=(benchmarks/*.py); [ $${#scripts[@]} -gt 0 ] || echo "There are no benchmarks yet."; \
-	for script in "$${scripts[@]}"; do [ "$$script" = benchmarks/common.py ] && continue; echo "$$script"; $(PY) $$script $(ARGS); done; \
-	[[ " $(ARGS) " != *" --save "* ]] || $(PY) -m tools.ratios
+	for script in "$${scripts[@]}"; do [ "$$script" != benchmarks/common.py ] || continue; echo "$$script"; $(PY) $$script; done
 
 clean:
 	rm -rf _docs _proc build dist *.egg-info .pytest_cache .hypothesis .make
