@@ -2,18 +2,39 @@
 import pytest
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.distributed.fsdp import fully_shard
 
-from fsdl_course.ledger import states, traffic
+from fsdl_course.ledger import state_bytes, states, traffic
 from fsdl_course.models import build, recompute
 from fsdl_course.parallel.collectives import record
 from fsdl_course.parallel.data import relative_difference
-from fsdl_course.parallel.processes import launch
+from fsdl_course.parallel.processes import RankError, launch
 from fsdl_course.parallel.sharded import Sharded
 from fsdl_course.parallel.text import Text, share
 from fsdl_course.spec import Layout, Transformer
 
 
-# %% ../nbs/03_parallel/05_sharded.ipynb #6fa6019d
+# %% ../nbs/03_parallel/05_sharded.ipynb #7b85d943
+# arXiv:1910.02054, Table 1: GB of states on each device: {(billion parameters, devices): (stage 1, stage 2, stage 3)}
+PAPER = {
+    (7.5, 1): (120, 120, 120), (7.5, 4): (52.5, 41.3, 30), (7.5, 16): (35.6, 21.6, 7.5), (7.5, 64): (31.4, 16.6, 1.88),
+    (7.5, 256): (30.4, 15.4, 0.47), (7.5, 1024): (30.1, 15.1, 0.12),
+    (128, 1): (2048, 2048, 2048), (128, 4): (896, 704, 512), (128, 16): (608, 368, 128), (128, 64): (536, 284, 32),
+    (128, 256): (518, 263, 8), (128, 1024): (513, 257, 2),
+    (1000, 1): (16000, 16000, 16000), (1000, 4): (7000, 5500, 4000), (1000, 16): (4750, 2875, 1000), (1000, 64): (4187, 2218, 250),
+    (1000, 256): (4046, 2054, 62.5), (1000, 1024): (4011, 2013, 15.6),
+}
+
+
+@pytest.mark.parametrize("billions, n", PAPER)
+def test_the_ledger_gives_the_zero_papers_table(billions, n):
+    for zero, published in enumerate(PAPER[billions, n], 1):
+        assert state_bytes(int(billions * 1e9), n, zero, precision="mixed").total / 1e9 == pytest.approx(published, rel=0.025)
+    assert state_bytes(int(billions * 1e9), n, 0, precision="mixed").total / 1e9 == pytest.approx(16 * billions)
+
+
+# %% ../nbs/03_parallel/05_sharded.ipynb #d9632ac4
 GPT, ROWS = Transformer(layers=3, hidden=20, heads=4, vocab=97, seq=16), 12
 
 
@@ -29,35 +50,54 @@ def mine(rows, seq, step, micro_batches):
     return list(zip(*(part.tensor_split(micro_batches) for part in parts)))
 
 
-def plain_run(model=GPT, steps=10):
-    torch.manual_seed(0)
-    module = build(model, dtype=torch.float64)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, eps=1e-8)
-    for step in range(steps):
-        optimizer.zero_grad()
-        [(inputs, targets)] = mine(ROWS, model.seq, step, 1)
-        module.loss(inputs, targets).backward()
-        optimizer.step()
-    return module.state_dict()
+def trained(wrap, model=GPT, micro_batches=1, what="none", steps=10, average=False):
+    """Train with what `wrap(module)` gives: (module, zero_grad, after each backward, finish); the messages of the last step.
 
-
-def sharded_run(options, micro_batches=1, model=GPT, what="none", steps=10):
-    torch.manual_seed(dist.get_rank())  # whoever starts otherwise must be set right
-    if dist.get_rank() == 0:
-        torch.manual_seed(0)
-    module = recompute(build(model, dtype=torch.float64), what)
-    sharded = Sharded(module, **options)
-    optimizer = torch.optim.AdamW(sharded.trainable, lr=1e-3, eps=1e-8)
+    Whoever starts with other weights than rank 0 must be set right.
+    """
+    torch.manual_seed(dist.get_rank())
+    module, zero_grad, after_backward, finish = wrap(recompute(build(model, dtype=torch.float64), what))
     for step in range(steps):
-        sharded.zero_grad()
+        zero_grad()
         with record() as messages:
             for inputs, targets in mine(ROWS, model.seq, step, micro_batches):
                 loss = module.loss(inputs, targets, reduction="sum") / (ROWS * model.seq)
-                (loss * dist.get_world_size() if options.get("average", True) else loss).backward()
-                if options.get("explicit"):
-                    sharded.reduce(module)
+                (loss * dist.get_world_size() if average else loss).backward()
+                after_backward()
+            finish()
+    return messages
+
+
+def plain_run(model=GPT, steps=10):
+    "One device's weights."
+    found = []
+
+    def wrap(module):
+        optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, eps=1e-8)
+        found.append(module)
+        return module, optimizer.zero_grad, lambda: None, optimizer.step
+
+    trained(wrap, model, steps=steps)
+    return found[0].state_dict()
+
+
+def sharded_weights(options, micro_batches=1, model=GPT, what="none", steps=10):
+    "Weights, bytes sent in the last step, memory on device and host, what moved, and the optimizer's bytes."
+    found = []
+
+    def wrap(module):
+        sharded = Sharded(module, **options)
+        optimizer = torch.optim.AdamW(sharded.trainable, lr=1e-3, eps=1e-8)
+        found.extend([sharded, optimizer])
+
+        def finish():
             sharded.synchronise()
             sharded.step(optimizer)
+
+        return module, sharded.zero_grad, (lambda: sharded.reduce(module)) if options.get("explicit") else (lambda: None), finish
+
+    messages = trained(wrap, model, micro_batches, what, steps, options.get("average", True))
+    sharded, optimizer = found
     held = sharded.memory(), sharded.host_memory(), sharded.moved
     optimizer_bytes = sum(t.nbytes for state in optimizer.state.values() for t in state.values() if t.ndim)
     weights = sharded.full_state()
@@ -65,15 +105,15 @@ def sharded_run(options, micro_batches=1, model=GPT, what="none", steps=10):
     return weights, messages.bytes, held, optimizer_bytes
 
 
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("zero, options, world_size, micro_batches", [
-    (0, {}, 2, 2), (1, {}, 3, 2), (2, {"average": False}, 2, 3), (2, {"prefetch": False}, 3, 1),
-    (3, {}, 2, 2), (3, {"prefetch": False, "average": False}, 3, 1), (3, {"explicit": True}, 4, 1), (3, {}, 1, 2),
+# %% ../nbs/03_parallel/05_sharded.ipynb #7b18cb92
+@pytest.mark.parametrize("zero, options, world_size, micro_batches, tied", [
+    (0, {}, 2, 2, True), (1, {}, 3, 2, False), (2, {"average": False}, 2, 3, True), (2, {"prefetch": False}, 3, 1, False),
+    (3, {}, 2, 2, False), (3, {"prefetch": False, "average": False}, 3, 1, True), (3, {"explicit": True}, 4, 1, True), (3, {}, 1, 2, True),
 ])
 def test_every_stage_gives_one_devices_weights_the_ledgers_bytes_and_the_ledgers_memory(zero, options, world_size, micro_batches, tied):
     model = GPT.replace(tied=tied)
     [reference] = launch(plain_run, 1, model)
-    ranks = launch(sharded_run, world_size, {"zero": zero, **options}, micro_batches, model)
+    ranks = launch(sharded_weights, world_size, {"zero": zero, **options}, micro_batches, model)
     layout = Layout(dp=world_size, zero=zero, micro_batches=micro_batches, precision="float64")
     held = states(model, layout, units=units_of(model))
     for weights, sent, (memory, host, moved), optimizer in ranks:
@@ -82,3 +122,222 @@ def test_every_stage_gives_one_devices_weights_the_ledgers_bytes_and_the_ledgers
         assert sent == traffic(model, layout, units=units_of(model))["dp"]
         assert dict(held) == {"parameters": memory["parameters"], "gradients": memory["gradients"], "optimizer": optimizer}
         assert host.total == moved.total == 0
+
+
+@pytest.mark.parametrize("zero, options", [(3, {}), (3, {"explicit": True}), (2, {})])
+def test_layers_that_are_computed_again_change_nothing(zero, options):
+    [reference] = launch(plain_run, 1)
+    for weights, *_ in launch(sharded_weights, 2, {"zero": zero, **options}, 2, GPT, "full"):
+        assert relative_difference(weights, reference) <= 1e-10
+
+
+# %% ../nbs/03_parallel/05_sharded.ipynb #e86ac364
+@pytest.mark.parametrize("offload, zero, world_size", [("optimizer", 0, 1), ("optimizer", 1, 2), ("optimizer", 3, 2), ("all", 0, 1), ("all", 3, 2)])
+def test_offload_changes_where_states_are_and_nothing_else(offload, zero, world_size):
+    [reference] = launch(plain_run, 1)
+    layout = Layout(dp=world_size, zero=3 if offload == "all" else zero, precision="float64", offload=offload)
+    on_device = states(GPT, layout, units=units_of(GPT))
+    everything = states(GPT, layout.replace(offload="none"), units=units_of(GPT))
+    for weights, sent, (memory, host, moved), optimizer in launch(sharded_weights, world_size, {"zero": zero, "offload": offload}, 2):
+        assert relative_difference(weights, reference) <= 1e-10
+        assert dict(on_device) == {"parameters": memory["parameters"], "gradients": memory["gradients"], "optimizer": 0}
+        assert optimizer == host["optimizer"] == everything["optimizer"]
+        part = optimizer // 2  # of AdamW's two running means
+        assert host["parameters"] == host["gradients"] == part
+        # "all": weights twice and gradients once for each of two micro-batches; "optimizer": once a step
+        assert moved == ({"to_device": 4 * part, "to_host": 2 * part} if offload == "all" else {"to_device": part, "to_host": part})
+
+
+def peak_of_buffers(layers, prefetch):
+    sharded = Sharded(nn.Sequential(*(nn.Linear(8, 8, bias=False) for _ in range(layers))), zero=3, prefetch=prefetch)
+    sharded.zero_grad()
+    sharded(torch.ones(2, 8)).sum().backward()
+    sharded.synchronise()
+    sharded.close()
+    return sharded.memory()["buffers"] // (8 * 8 * 4 // dist.get_world_size())
+
+
+@pytest.mark.parametrize("prefetch, most", [(True, 10), (False, 5)])
+def test_what_is_whole_at_once_does_not_grow_with_depth(prefetch, most):
+    # in halves of a layer: whole weights of 2 layers (1), whole gradients of 2 (1) and their landings
+    peaks = {layers: launch(peak_of_buffers, 2, layers, prefetch)[0] for layers in (4, 8)}
+    assert peaks[4] == peaks[8] <= most
+
+
+# %% ../nbs/03_parallel/05_sharded.ipynb #82b47765
+class Mixed(nn.Module):
+    "A frozen layer and parameter, a layer that runs twice, one that gives a dict, a shared weight, a moving buffer, and on request an unused one."
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleDict({"first": nn.Linear(4, 6), "twice": nn.Linear(6, 6), "frozen": nn.Linear(6, 6), "last": Pair()})
+        self.layers["frozen"].requires_grad_(False)
+        self.out = nn.Linear(6, 6, bias=False)
+        self.out.weight = self.layers["last"].inner.weight
+        self.sometimes, self.scale = nn.Linear(6, 6), nn.Parameter(torch.ones(6), requires_grad=False)
+        self.register_buffer("mean", torch.zeros(6))
+
+    def forward(self, x, extra=True):
+        hidden = self.layers["first"](x)
+        hidden = self.layers["twice"](torch.tanh(self.layers["twice"](hidden)))
+        hidden = self.layers["last"](self.layers["frozen"](hidden))["hidden"] * self.scale
+        self.mean.mul_(0.9).add_(hidden.detach().mean(0), alpha=0.1)
+        return self.out(self.sometimes(hidden) if extra else hidden)
+
+
+class Pair(nn.Module):
+    "A layer that gives a dict."
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(6, 6)
+
+    def forward(self, x):
+        return {"hidden": self.inner(x), "nothing": None}
+
+
+def train_mixed(options, extra=True):
+    torch.manual_seed(dist.get_rank())
+    module = Mixed().double()
+    sharded = Sharded(module, average=False, **options)
+    optimizer = torch.optim.AdamW(sharded.trainable, lr=1e-2, eps=1e-8)
+    for step in range(3):
+        batch = torch.randn(8, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(step))
+        sharded.zero_grad()
+        (sharded(share(batch, dist.get_rank(), dist.get_world_size()), extra) ** 2).sum().div(8).backward()
+        sharded.synchronise()
+        sharded.step(optimizer)
+    with torch.no_grad():
+        sharded(torch.ones(2, 4, dtype=torch.float64))  # and without a backward pass
+    state, held = sharded.full_state(), sharded.memory()
+    sharded.close()
+    return state, held
+
+
+@pytest.mark.parametrize("options", [{"zero": 1}, {"zero": 2}, {"zero": 3}, {"zero": 3, "prefetch": False}, {"zero": 3, "offload": "all"}, {"zero": 2, "apart": ["out.weight"]}])
+def test_any_module_with_frozen_shared_and_reused_parameters(options):
+    [(reference, _)] = launch(train_mixed, 1, {"zero": 0})
+    ranks = launch(train_mixed, 2, options)
+    for weights, held in ranks:
+        assert all(torch.equal(tensor, ranks[0][0][name]) for name, tensor in weights.items())
+        trained_ones = {name: tensor for name, tensor in weights.items() if name != "mean"}  # rank 0's mean is of its own share
+        assert relative_difference(trained_ones, {name: reference[name] for name in trained_ones}) <= 1e-10
+    frozen = 8 * (6 * 6 + 6 + 6)
+    small = ranks[0][1]["parameters"] if options["zero"] == 3 else None
+    assert small is None or options.get("offload") == "all" and small == frozen or small > frozen
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+def test_a_parameter_without_a_gradient_is_an_error_that_names_it(zero):
+    with pytest.raises(RankError, match="no gradient for .*sometimes.weight"):
+        launch(train_mixed, 2, {"zero": zero}, False)
+
+
+def late_gradient():
+    module = nn.Linear(2, 2)
+    sharded = Sharded(module, zero=1)
+    sharded.zero_grad()
+    sharded(torch.ones(1, 2)).sum().backward()
+    sharded.synchronise()
+    sharded(torch.ones(1, 2)).sum().backward()
+
+
+class Odd(nn.Module):
+    "A layer that gives something in which nobody can find a tensor."
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return iter([self.inner(x)])
+
+
+def odd_layer():
+    sharded = Sharded(nn.Sequential(Odd()), zero=3)
+    sharded.zero_grad()
+    sharded(torch.ones(1, 2))
+
+
+def test_mistakes_are_errors_that_say_what_to_do():
+    with pytest.raises(RankError, match="got a gradient after synchronise.*zero_grad"):
+        launch(late_gradient, 2)
+    with pytest.raises(RankError, match="Odd gives a list_iterator"):
+        launch(odd_layer, 2)
+
+
+# %% ../nbs/03_parallel/05_sharded.ipynb #f90d4f8c
+def there_and_back(zero, offload):
+    "Load a state that only rank 0 has right, then ask for it again, and train a step from it."
+    torch.manual_seed(0)
+    other = Mixed().double().state_dict()
+    torch.manual_seed(1)
+    sharded = Sharded(Mixed().double(), zero=zero, offload=offload)
+    sharded.load_full_state(other)
+    same = all(torch.equal(tensor, other[name]) for name, tensor in sharded.full_state().items())
+    output = sharded(torch.ones(2, 4, dtype=torch.float64)).detach()
+    fresh_one = Mixed().double()
+    fresh_one.load_state_dict(other)
+    return same, torch.equal(output, fresh_one(torch.ones(2, 4, dtype=torch.float64)))
+
+
+@pytest.mark.parametrize("zero, offload", [(0, "none"), (1, "optimizer"), (2, "none"), (3, "none"), (3, "all")])
+def test_a_full_state_can_be_loaded_and_asked_for_again(zero, offload):
+    assert launch(there_and_back, 2, zero, offload) == [(True, True)] * 2
+
+
+def test_states_that_do_not_fit_are_refused():
+    sharded = Sharded(nn.Linear(2, 3), zero=3)
+    with pytest.raises(ValueError, match="state: bias are missing"):
+        sharded.load_full_state({"weight": torch.zeros(3, 2)})
+    with pytest.raises(ValueError, match=r"weight is \(2, 3\), not \(3, 2\)"):
+        sharded.load_full_state({"weight": torch.zeros(2, 3), "bias": torch.zeros(3)})
+
+
+@pytest.mark.parametrize("options, says", [
+    ({"zero": 4}, "zero must be"), ({"zero": 0, "offload": "disk"}, "offload must be"), ({"zero": 1, "apart": ["wieght"]}, "no parameter 'wieght'"),
+    ({"zero": 1, "roots": []}, "none of them has weight, bias"),
+])
+def test_bad_arguments_are_named(options, says):
+    with pytest.raises(ValueError, match=says):
+        Sharded(nn.Linear(2, 3), **options)
+
+
+def refused_offload():
+    Sharded(nn.Linear(2, 3), zero=2, offload="all")
+
+
+def test_what_several_ranks_cannot_offload_is_refused():
+    with pytest.raises(RankError, match="offload 'all' on 2 ranks needs zero of 3"):
+        launch(refused_offload, 2)
+
+
+def test_only_roots_can_be_reduced():
+    module = nn.Sequential(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="root must be one of the 1 roots, not Linear"):
+        Sharded(module, zero=2, explicit=True).reduce(module[0])
+
+
+# %% ../nbs/03_parallel/05_sharded.ipynb #c466be34
+def fsdp2_weights(reshard):
+    "Weights after training with PyTorch's FSDP2."
+    found = []
+
+    def wrap(module):
+        for tensor in module.parameters():
+            dist.broadcast(tensor.data, 0)
+        for block in module.blocks:
+            fully_shard(block, reshard_after_forward=reshard)
+        fully_shard(module, reshard_after_forward=reshard)
+        optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, eps=1e-8)
+        found.append(module)
+        return module, optimizer.zero_grad, lambda: None, optimizer.step
+
+    trained(wrap, average=True)
+    return {name: tensor.full_tensor() for name, tensor in found[0].state_dict().items()}
+
+
+@pytest.mark.parametrize("reshard, zero", [(True, 3), (False, 2)])
+def test_fsdp2_gives_the_same_weights(reshard, zero):
+    [theirs, *_], [(ours_, *_), *_] = launch(fsdp2_weights, 2, reshard), launch(sharded_weights, 2, {"zero": zero})
+    assert relative_difference(ours_, theirs) <= 1e-10
