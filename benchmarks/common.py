@@ -3,9 +3,11 @@
 Steps of ours and of the library's are interleaved, in pairs whose order alternates, so that drift of a shared machine hits both alike.
 """
 import argparse
+import ctypes
 import json
 import random
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -51,6 +53,54 @@ def paired(contenders: dict[str, Callable[[int], object]], pairs: int, warm_up: 
         seconds.append(tuple(took[name] for name in contenders))
         progress(number + 1, pairs + warm_up)
     return seconds[warm_up:]
+
+
+def heap() -> int | None:
+    "Bytes that this process has asked the C library for and not given back; None where the library does not tell (glibc's `mallinfo2` does)."
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    info = type("Mallinfo", (ctypes.Structure,), {"_fields_": [(name, ctypes.c_size_t) for name in names]})
+    try:
+        ask = ctypes.CDLL(None).mallinfo2
+    except (AttributeError, OSError, TypeError):
+        return None
+    ask.restype = info
+    told = ask()
+    return told.uordblks + told.hblkhd
+
+
+def growth_of(step: Callable[[], object], repeats: int = 3) -> int | None:
+    "The most bytes by which the process's heap grows during `step()`, looked at every half millisecond: all threads, all libraries. None as for `heap`."
+    if heap() is None:
+        return None
+    peak = 0
+
+    def look(before: int, done: threading.Event) -> None:
+        nonlocal peak
+        while not done.wait(0.0005):
+            peak = max(peak, heap() - before)
+
+    for _ in range(repeats):
+        done = threading.Event()
+        looking = threading.Thread(target=look, args=(heap(), done))
+        looking.start()
+        step()
+        done.set()
+        looking.join()
+    return peak
+
+
+def local_bytes(tensors: Iterable[torch.Tensor | None]) -> int:
+    "Bytes of the distinct storages of tensors, or of this rank's parts of them; scalars such as step counters are left out."
+    parts = [getattr(tensor, "_local_tensor", tensor) for tensor in tensors if tensor is not None and tensor.ndim]
+    return sum({part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in parts}.values())
+
+
+def peak_memory(optimizer: torch.optim.Optimizer, step: Callable[[], object]) -> int | None:
+    "Bytes of the states that `optimizer` knows, and on top of them the most by which the heap grows during `step()`. None as for `heap`."
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    held = local_bytes([*parameters, *(p.grad for p in parameters), *(t for some in optimizer.state.values() for t in some.values())])
+    growth = growth_of(step)
+    return None if growth is None else held + growth
 
 
 def interval(pairs: Sequence[tuple[float, float]], draws: int = 2000) -> tuple[float, float, float]:

@@ -231,8 +231,8 @@ class CountedStates(ShardedStates):
         self._optimizer: torch.optim.Optimizer | None = None
 
     def memory(self) -> Tally:
-        """Bytes that this rank holds on its device: parameters, gradients and, as buffers, the padding, the module's own buffers,
-        and at their peak since `zero_grad` the whole tensors that come and go. What a collective holds inside itself is not seen."""
+        """Bytes that this rank holds on its device: parameters, gradients (from stage 2 on they have memory from their first sum to the next
+        `zero_grad`) and, as buffers, the padding, the module's own buffers, and at their peak since `zero_grad` the whole tensors that come and go. What a collective holds inside itself is not seen."""
         held = Tally(parameters=0, gradients=0, buffers=self.buffers.peak)
         for unit in self.units:
             for kind, whole, part, stage in (("parameters", unit.weights.flat, unit.shard, 3), ("gradients", unit.gradients.flat, unit.gradient_shard, 2)):
@@ -381,7 +381,13 @@ class ShardedGradients(WithCourier):
         "Begin a step: clear the gradients, and what is counted in a step."
         self._land(0)
         for unit in self.units:
-            (unit.gradients.flat if self.stage < 2 else unit.gradient_shard).zero_()
+            unit.master.grad = None
+            if self.stage < 2:
+                unit.gradients.flat.zero_()
+            elif self.offload == "all":
+                unit.gradient_shard.zero_()
+            else:  # no memory before there is something to keep: until then activations need it
+                unit.gradient_shard.untyped_storage().resize_(0)
             for parameter, view in zip(unit.parameters, unit.gradients.views):
                 parameter.grad = view if self.stage < 2 else None
         self.buffers.peak, self.moved, self.waits, self._finished = self.buffers.live, Tally(to_device=0, to_host=0), [], False
@@ -427,6 +433,9 @@ class Reducing(ShardedGradients):
         self._prepare(unit)
         for parameter in unit.parameters:
             parameter.grad = None
+        if not unit.gradient_shard.untyped_storage().nbytes():
+            unit.gradient_shard.untyped_storage().resize_(unit.gradient_shard.nbytes)
+            unit.gradient_shard.zero_()
         landing = self.buffers.like(unit.shard, self.device) if self.world_size > 1 else None
         self._travelling.append((unit, self._send(lambda: self._carry(unit, landing)), landing))
         self._land(1 if self.prefetch else 0)
