@@ -316,7 +316,8 @@ def traffic(model: Transformer, layout=Layout(), *, units: Iterable[int] | None 
     """Payload bytes that the rank that sends most sends per step, by axis: {"dp", "tp", "pp"}.
 
     `layout`: a `Layout`, or `many` of them at once. `units`: elements of each flat buffer of the dp
-    axis; default as in `states`. Scalars for logging and barriers are left out. cp and ep have no formula yet and are refused.
+    axis; default as in `states`, but gradients that nobody shards travel in one buffer where each rank runs the whole model as it is. Scalars for logging
+    and barriers are left out. cp and ep have no formula yet and are refused.
     """
     for axis in ("cp", "ep"):
         if getattr(getattr(layout, axis), "max", lambda: getattr(layout, axis))() != 1:
@@ -324,12 +325,13 @@ def traffic(model: Transformer, layout=Layout(), *, units: Iterable[int] | None 
     if not isinstance(layout, many):
         layout.check(model)
     n, size, sent = layout.dp, PRECISIONS[layout.precision], 0
+    one_buffer = (layout.zero == 0) * (layout.tp * layout.pp == 1) * (layout.recompute == "none") * 1
     for share in stage_shares(model, layout).values():
         elements = share.dense + share.experts
         if units is not None:
             part = sum(shard(unit, n) for unit in units)
         else:
-            part = buffer_part(model, layout, share, n) * (layout.zero > 0) + shard(elements, n) * (layout.zero == 0)
+            part = buffer_part(model, layout, share, n) * (1 - one_buffer) + shard(elements, n) * one_buffer
         one = dp_bytes(elements, n, layout.zero, layout.micro_batches, gradients=size.gradients, parameters=size.parameters, part=part)
         sent = larger(one, sent)
     return Tally(dp=sent, tp=tp_bytes(model, layout), pp=pp_bytes(model, layout))
