@@ -66,6 +66,7 @@ def test_memory_and_bytes_are_the_ledgers_to_the_byte(layout, optimizer):
     kept = activations(TINY, layout)
     assert {kind: run.memory[kind] for kind in kept} == dict(kept)
     assert run.bytes["dp"] == traffic(TINY, layout)["dp"]
+    assert run.messages == {"dp": 2 * (layout.dp - 1)}  # one ring, however many tensors
 
 
 # %% ../nbs/03_parallel/04_training.ipynb #01f7a565

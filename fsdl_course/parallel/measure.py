@@ -88,6 +88,7 @@ class Measurement(Record):
 
     - `losses`, `grad_norms`: a float for each step, over the global batch (a resumed run includes the steps before)
     - `weights`: the whole model's state dict, as one device would hold it
+    - `messages`: sent per step on each axis by the rank that sends most of them there
     - `replicas_agree`: whether all ranks that should hold the same weights do, to the bit
     - `memory_by_rank`: each rank's `memory`
     - `timeline`: the last step, by rank
@@ -97,6 +98,7 @@ class Measurement(Record):
     losses: list[float] = field(default_factory=list)
     grad_norms: list[float] = field(default_factory=list)
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    messages: Tally = field(default_factory=Tally)
     replicas_agree: bool = True
     memory_by_rank: list[Tally] = field(default_factory=list)
     timeline: Timeline = field(default_factory=Timeline)

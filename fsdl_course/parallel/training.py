@@ -16,6 +16,7 @@ import json
 import os
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -294,6 +295,7 @@ def run_rank(job: Job) -> dict[str, Any]:
         "seconds": [seconds_of(clock, messages) for clock, messages in steps],
         "waits": [waits_of(clock, messages) for clock, messages in steps],
         "bytes": [messages.by_axis() for _, messages in steps],
+        "messages": Counter(message.axis for message in steps[-1][1]),
         "spans": spans_of(*steps[-1]),
         "digests": {key: digest(tensor) for key, tensor in weights.items()},
         "weights": {key: tensor.clone() for key, tensor in weights.items()} if worker.giver() else {},
@@ -477,6 +479,7 @@ def put_together(job: Job, ranks: list[dict[str, Any]]) -> Measurement:
         memory=max((rank["memory"] for rank in ranks), key=lambda memory: memory.total),
         seconds=Tally(slowest),
         bytes=Tally({axis: max(step.get(axis, 0) for rank in ranks for step in rank["bytes"]) for axis in sorted(axes)}),
+        messages=Tally({axis: max(rank["messages"][axis] for rank in ranks) for axis in sorted(axes)}),
         losses=ranks[0]["losses"],
         grad_norms=ranks[0]["grad_norms"],
         weights=joined(job, ranks),
