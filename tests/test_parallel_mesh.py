@@ -48,19 +48,17 @@ def hold_a_random_layout(job):
     assert Rung("random", run, alone(model, layout.global_batch)).faults() == []
 
 
-random_layouts = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
+USUAL = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 
 
-@random_layouts
-@settings(max_examples=4, derandomize=True)
+@settings(**USUAL, max_examples=4, derandomize=True)
 @given(jobs())
 def test_random_layouts_hold(job):
     hold_a_random_layout(job)
 
 
 @pytest.mark.slow
-@random_layouts
-@settings(max_examples=60)
+@settings(**USUAL, max_examples=60)
 @given(jobs())
 def test_many_random_layouts_hold(job):
     hold_a_random_layout(job)

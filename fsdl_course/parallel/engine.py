@@ -67,6 +67,8 @@ class Spread(Worker):
             explicit=True, before_reduce=self._sum_alike if layout.sequence_parallel else None,
         )
         self.table = next((unit for unit in self.sharded.units if unit.name in mine), None)
+        if self.table is not None and self.cuts:  # either end can answer for both names of the table, see `weights`
+            self.cuts |= {"embedding.weight": 0, "head.weight": 0}
         self.ends = make_groups([[line[0], line[-1]] for line in self.mesh.lines("pp")] if two_tables else [])
         self.optimizer = make_optimizer(self.job, self.sharded.trainable)
 
