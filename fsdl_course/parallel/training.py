@@ -462,8 +462,10 @@ def with_bubble(ranks: list[dict[str, Any]], rank: int) -> list[dict[str, float]
     told = []
     for step, seconds in enumerate(ranks[rank]["seconds"]):
         if "pp" in seconds:
+            # A stage that is through waits for the others at the end of the step, where no message comes.
+            through = max(sum(other["seconds"][step].values()) for other in ranks) - sum(seconds.values())
             bubble = in_the_bubble(ranks, step, rank)
-            seconds = {**seconds, "pp": seconds["pp"] - bubble, "bubble": bubble}
+            seconds = {**seconds, "pp": seconds["pp"] - bubble, "bubble": bubble + through}
         told.append(seconds)
     return told
 
