@@ -8,7 +8,7 @@ from fsdl_course.ledger import activations, overhead, states, traffic
 from fsdl_course.models import build
 from fsdl_course.parallel.data import relative_difference
 from fsdl_course.parallel.text import Text
-from fsdl_course.parallel.training import train
+from fsdl_course.parallel.training import find_checkpoint, is_whole, train
 from fsdl_course.spec import Layout, Transformer
 
 
@@ -92,8 +92,8 @@ def test_seconds_sum_to_the_step_and_the_timeline_shows_both_ranks():
 def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path):
     whole = train(MINI, PAIR, steps=6)
     train(MINI, PAIR, steps=4, checkpoint=tmp_path, every=2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000002.pt", "step-000004.pt"]
-    for place in (tmp_path, tmp_path / "step-000002.pt"):
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000002", "step-000004"]
+    for place in (tmp_path, tmp_path / "step-000002"):
         resumed = train(MINI, PAIR, steps=6, resume=place)
         assert resumed.losses == whole.losses and resumed.grad_norms == whole.grad_norms and resumed.difference(whole) == 0
 
@@ -113,6 +113,20 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         train(MINI, PAIR, steps=2, resume=tmp_path)
     with pytest.raises(FileNotFoundError, match="resume: there is no checkpoint"):
         train(MINI, PAIR, steps=4, resume=tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="checkpoint: .* has step-000002 already"):
+        train(MINI, PAIR, steps=4, checkpoint=tmp_path, every=2)
+
+
+def test_the_latest_whole_checkpoint_is_found_among_others(tmp_path):
+    train(MINI, PAIR, steps=4, checkpoint=tmp_path, every=1)
+    assert find_checkpoint(tmp_path) == tmp_path / "step-000004" and is_whole(find_checkpoint(tmp_path))
+    (tmp_path / "step-000004").rename(tmp_path / "step-000004.part-0123abcd")  # never came into its place
+    with open(next((tmp_path / "step-000003").glob("*.distcp")), "r+b") as file:
+        file.truncate(100)  # a copy that broke off
+    (tmp_path / "step-000002" / "run.json").write_text("{")
+    assert find_checkpoint(tmp_path) == tmp_path / "step-000001"
+    with pytest.raises(FileNotFoundError, match="with all of its files"):
+        find_checkpoint(tmp_path / "step-000003")
 
 
 # %% ../nbs/03_parallel/04_training.ipynb #a5c90bdd

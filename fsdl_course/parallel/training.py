@@ -4,19 +4,20 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'OPTIMIZERS', 'summed_cross_entropy', 'Job', 'make_optimizer', 'tensor_bytes', 'held', 'kept_and_stepped',
-           'one_step', 'micro_batches', 'save_checkpoint', 'find_checkpoint', 'load_checkpoint', 'History', 'digest',
-           'Worker', 'run_rank', 'make_worker', 'start', 'save', 'report', 'seconds_of', 'axis_of', 'waits_of',
-           'spans_of', 'refuse_spread', 'refuse', 'middle', 'agree', 'joined', 'in_the_bubble', 'with_bubble',
-           'put_together', 'train', 'reading_along']
+           'one_step', 'micro_batches', 'save_checkpoint', 'sync_folder', 'is_whole', 'checkpoints', 'find_checkpoint',
+           'load_checkpoint', 'refuse_overwriting', 'due', 'History', 'digest', 'Worker', 'run_rank', 'make_worker',
+           'start', 'save', 'report', 'seconds_of', 'axis_of', 'waits_of', 'spans_of', 'refuse_spread', 'refuse',
+           'middle', 'agree', 'joined', 'in_the_bubble', 'with_bubble', 'put_together', 'train', 'reading_along']
 
 # %% ../../nbs/03_parallel/04_training.ipynb #1bf4a47e
 import contextlib
 import hashlib
 import json
 import os
+import secrets
 import tempfile
 import threading
-from collections import Counter
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,39 +163,78 @@ def micro_batches(job: Job, batch: tuple[torch.Tensor, torch.Tensor], number: in
     return [(inputs.clone(), targets.clone()) for inputs, targets in zip(*parts)]
 
 # %% ../../nbs/03_parallel/04_training.ipynb #183f0373
-def save_checkpoint(folder: Path, content: dict[str, Any]) -> Path:
-    "Write `content` as the checkpoint of its step, all or nothing."
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step-{content['step']:06d}.pt"
-    fresh = path.with_suffix(f".{os.getpid()}.part")
-    with open(fresh, "wb") as file:
-        torch.save(content, file)
+def save_checkpoint(fresh: Path, path: Path, about: dict[str, Any]) -> None:
+    "Make the folder `fresh`, in which the ranks' tensors are, the checkpoint `path`: add `run.json`, and give it its name when all of it is on the disk."
+    files = {file.name: file.stat().st_size for file in sorted(fresh.iterdir())}
+    with open(fresh / "run.json", "w", encoding="utf-8") as file:
+        json.dump({**about, "files": files}, file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(fresh, path)
-    return path
+    sync_folder(fresh)
+    os.rename(fresh, path)  # refuses to replace a folder that has something in it
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    "Return when the names in `folder` are on the disk."
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def is_whole(path: Path) -> bool:
+    "Whether `path` is a checkpoint with all of its files, each as large as it was written."
+    try:
+        files = json.loads((path / "run.json").read_text(encoding="utf-8"))["files"]
+        return all((path / name).stat().st_size == size for name, size in files.items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    "The folders in `folder` that are named as checkpoints, whole or not: {step: path}, in order."
+    named = {int(path.name[5:]): path for path in folder.glob("step-*") if path.name[5:].isdecimal()} if folder.is_dir() else {}
+    return dict(sorted(named.items()))
 
 
 def find_checkpoint(path: Path | str) -> Path:
-    "The checkpoint at `path`, or the latest in it if it is a folder. Raises FileNotFoundError if there is none."
+    "The checkpoint at `path`, or the latest whole one in it. Raises FileNotFoundError if there is none."
     path = Path(path)
-    found = sorted(path.glob("step-*.pt")) if path.is_dir() else [path]
-    if not found or not found[-1].is_file():
-        raise FileNotFoundError(f"resume: there is no checkpoint at {path}")
-    return found[-1]
+    whole = [path] if is_whole(path) else [found for found in checkpoints(path).values() if is_whole(found)]
+    if not whole:
+        raise FileNotFoundError(f"resume: there is no checkpoint at {path} with all of its files")
+    return whole[-1]
 
 
+# %% ../../nbs/03_parallel/04_training.ipynb #4c0e11a3
 def load_checkpoint(job: Job) -> dict[str, Any]:
-    "The checkpoint that `job` resumes. Raises ValueError if it is of another run, or has nothing left to do."
+    "What `run.json` says of the checkpoint that `job` resumes. Raises ValueError if it is of another run, or has nothing left to do."
     path = find_checkpoint(job.resume)
-    content = torch.load(path, weights_only=True)
+    about = json.loads((path / "run.json").read_text(encoding="utf-8"))
     for name, mine in job.identity().items():
-        theirs = content["identity"].get(name)
+        theirs = about["identity"].get(name)
         if theirs != mine:
             raise ValueError(f"resume: {path.name} was trained with {name} = {theirs!r}, and this run has {mine!r}")
-    if content["step"] >= job.steps:
-        raise ValueError(f"steps must be more than {content['step']}, which {path.name} has reached, not {job.steps}")
-    return content
+    if about["step"] >= job.steps:
+        raise ValueError(f"steps must be more than {about['step']}, which {path.name} has reached, not {job.steps}")
+    return about
+
+
+def refuse_overwriting(job: Job, first: int) -> None:
+    "Raise ValueError if the folder for checkpoints holds some of the steps that this run, which begins after `first` steps, is going to save."
+    if job.checkpoint is None:
+        return
+    there = [path for step, path in checkpoints(job.checkpoint).items() if first < step <= job.steps and due(job, step)]
+    if there:
+        raise ValueError(f"checkpoint: {job.checkpoint} has {there[0].name} already; give another folder, or resume from the latest in this one")
+
+
+def due(job: Job, step: int) -> bool:
+    "Whether a checkpoint is to be written after so many steps."
+    return job.checkpoint is not None and (step == job.steps or job.every is not None and step % job.every == 0)
+
 
 # %% ../../nbs/03_parallel/04_training.ipynb #8445e044
 class History:
@@ -278,10 +318,9 @@ def run_rank(job: Job) -> dict[str, Any]:
             memory = worker.held(kept)
         steps.append((clock, messages))
         progress(step + 1, job.steps, f"loss {loss * job.layout.dp:.3f}" if loss else "")
-        due = job.checkpoint and (step + 1 == job.steps or (job.every and (step + 1) % job.every == 0))
-        if due or job.report:
+        if due(job, step + 1) or job.report:
             history.settle()
-        if due:
+        if due(job, step + 1):
             save(job, worker, history, step + 1)
         if job.report and rank == 0:
             report(job, history)
@@ -317,29 +356,33 @@ def start(job: Job, worker: Worker) -> tuple[int, History]:
     "The first step to do and the history before it, with everything else as it was left, if the job resumes another."
     if job.resume is None:
         return 0, History()
-    content = load_checkpoint(job)
-    worker.module.load_state_dict(content["weights"])
-    worker.optimizer.load_state_dict(content["optimizer"])
-    if len(content["random"]) == dist.get_world_size():
-        torch.set_rng_state(content["random"][dist.get_rank()])
-    return content["step"], History(content["losses"], content["grad_norms"])
+    from .checkpoint import read_states  # knows torch.distributed.checkpoint, which takes a while to import
+
+    about = load_checkpoint(job)
+    read_states(worker, find_checkpoint(job.resume))
+    return about["step"], History(about["losses"], about["grad_norms"])
 
 # %% ../../nbs/03_parallel/04_training.ipynb #77c0494d
 def save(job: Job, worker: Worker, history: History, step: int) -> None:
-    "Write a checkpoint; rank 0 does it, the others give it their random state and wait until it is there."
-    random: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(random, torch.get_rng_state())
+    "Write a checkpoint, all ranks at once: each what it holds, and the last word is rank 0's."
+    from .checkpoint import write_states
+
+    begun = time.monotonic()
+    path = job.checkpoint / f"step-{step:06d}"
+    token = [f"{path.name}.part-{secrets.token_hex(4)}"]  # a name that no earlier attempt has left behind, the same on all ranks
+    dist.broadcast_object_list(token)
+    fresh = path.with_name(token[0])
+    write_states(worker, fresh)
     if dist.get_rank() == 0:
-        content = {
+        about = {
             "identity": job.identity(),
             "step": step,
-            "weights": worker.module.state_dict(),
-            "optimizer": worker.optimizer.state_dict(),
-            "random": random,
+            "layout": repr(job.layout),
+            "seconds": time.monotonic() - begun,
             "losses": history.losses,
             "grad_norms": history.grad_norms,
         }
-        save_checkpoint(job.checkpoint, content)
+        save_checkpoint(fresh, path, about)
     dist.barrier()
 
 
@@ -357,6 +400,7 @@ def seconds_of(clock: Clock, messages: Messages) -> dict[str, float]:
     waits = {axis: seconds for axis, seconds in waits.items() if seconds or axis == "dp"}
     optimizer = clock.spent("optimizer")
     return {"compute": clock.spent("step") - sum(waits.values()) - optimizer, **waits, "optimizer": optimizer}
+
 
 # %% ../../nbs/03_parallel/04_training.ipynb #4bfaf8d8
 def axis_of(span: Span) -> str:
@@ -519,8 +563,8 @@ def train(
     data: a function of the step that gives the global batch (inputs, targets), the same on every rank; default: the standard library's source.
     loss: (outputs, targets) -> the *sum* over the elements of targets; the run divides by their number in the global batch.
     track: an object with `log(dict, step=int)`, such as a W&B run: told the loss and gradient norm of each step as it is done.
-    checkpoint: a folder; a checkpoint is written there at the end, and `every` so many steps.
-    resume: a checkpoint or a folder of them (then the latest); training goes on to `steps` in all, as if it had never stopped.
+    checkpoint: a folder; a checkpoint is written there at the end, and `every` so many steps. None is ever written over another.
+    resume: a checkpoint or a folder of them (then the latest whole one); training goes on to `steps` in all, as if it had never stopped, on any layout.
     bucket_bytes, overlap: see `DataParallel`. timeout: seconds without a step being done, see `launch`.
     Raises ValueError for what cannot be done, FileNotFoundError for a missing checkpoint, and `RankError` if a rank fails.
     """
@@ -535,8 +579,7 @@ def train(
             resume=None if resume is None else find_checkpoint(Path(resume).resolve()),
         )
         refuse(job, device)
-        if job.resume is not None:
-            load_checkpoint(job)
+        refuse_overwriting(job, 0 if job.resume is None else load_checkpoint(job)["step"])
         return put_together(job, launch(run_rank, layout.world_size, job, timeout=timeout))
 
 # %% ../../nbs/03_parallel/04_training.ipynb #a6ccc3c6
