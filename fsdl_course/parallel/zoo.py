@@ -434,7 +434,7 @@ class CollectiveMismatch(RuntimeError):
 
 # %% ../../nbs/03_parallel/10_zoo.ipynb #fab04e04
 _INSIDE = tuple(os.path.dirname(module.__file__) + os.sep for module in (torch, sys.modules["fsdl_course"]))
-_HERE = threading.local()  # whether this thread is inside a call that is noted already
+_noted: set[int] = set()  # threads that are inside a call that is noted already
 
 
 def _place(frame) -> str:
@@ -569,18 +569,18 @@ def _watched(function: Callable, log: CollectiveLog) -> Callable:
 
     @functools.wraps(function)
     def watched(*args, **kwargs):
-        if getattr(_HERE, "busy", False):
+        if threading.get_ident() in _noted:
             return function(*args, **kwargs)
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         group = bound.arguments.get("group") or dist.group.WORLD
-        _HERE.busy = True
+        _noted.add(threading.get_ident())
         try:
             if dist.get_rank(group) >= 0:
                 log.note(_torch_call(function.__name__, bound.arguments, sys._getframe(1)), group)
             return function(*args, **kwargs)
         finally:
-            _HERE.busy = False
+            _noted.discard(threading.get_ident())
 
     return watched
 
@@ -606,7 +606,7 @@ def _watch_everything(log: CollectiveLog, stack: ExitStack) -> None:
     enter = Wire.__enter__
 
     def entered(wire: Wire) -> Wire:
-        if not getattr(_HERE, "busy", False):
+        if threading.get_ident() not in _noted:
             log.note(_own_call(wire, sys._getframe(1)), wire.group, wire.tag)
         return enter(wire)
 
