@@ -181,9 +181,9 @@ def _measured(name: str, kind: str, tensor: torch.Tensor, prints: list[int], tal
     "By how much a tensor differs from what most ranks have; one broadcast of the tensor and one gather of two numbers."
     source = prints.index(Counter(prints).most_common(1)[0][0])
     usual = talk.spread(tensor, source)
-    off = (tensor.detach() - usual).abs().double() if tensor.is_floating_point() or tensor.is_complex() else (tensor.double() - usual.double()).abs()
-    size = usual.abs().double().max()
-    largest, size = talk.gather(torch.stack([off.max(), size])).amax(0).tolist()
+    wide = torch.complex128 if tensor.is_complex() else torch.float64
+    off = (tensor.detach().to(wide) - usual.to(wide)).abs().max()
+    largest, size = talk.gather(torch.stack([off, usual.to(wide).abs().max()])).amax(0).tolist()
     odd = tuple(talk.ranks[i] for i, one in enumerate(prints) if one != prints[source])
     return Difference(name, kind, odd, talk.ranks[source], largest, largest / size if size else float("inf"))
 
