@@ -62,6 +62,7 @@ def test_rows_have_the_fingerprints_that_they_have_alone(shape):
         fingerprints(torch.ones(7), 2)
 
 
+# %% ../nbs/03_parallel/10_zoo.ipynb #acc2fa86
 def agreement_after(change, ranks, tolerance=0.0):
     module = net()
     with record() as messages:
@@ -81,6 +82,7 @@ def test_equal_replicas_agree_on_any_number_of_ranks_and_a_look_costs_what_is_sa
         assert set(sent) <= {"control"} and "agree to the bit" in repr(before) and "✓" in before._repr_html_()
 
 
+# %% ../nbs/03_parallel/10_zoo.ipynb #31098c8a
 CHANGES = {
     "0.weight": lambda module: module[0].weight.view(torch.int32)[1, 1].bitwise_xor_(1),
     "3.weight": lambda module: module[3].weight.add_(1),  # frozen
@@ -115,6 +117,7 @@ def test_a_changed_tensor_is_named_with_its_rank_and_by_how_much():
     assert ranks[0]["3.weight"][0].differences[0].largest == pytest.approx(1)
 
 
+# %% ../nbs/03_parallel/10_zoo.ipynb #7f9793a5
 def other_modules():
     module = nn.Linear(3, 2 + (dist.get_rank() == 2))
     pair = dist.new_group([0, 1])
@@ -133,7 +136,7 @@ def test_other_shapes_are_told_and_a_group_looks_at_its_own_ranks_only():
         launch(agreement_after, 1, lambda module: None, (), -1.0)
 
 
-# %% ../nbs/03_parallel/10_zoo.ipynb #acc2fa86
+# %% ../nbs/03_parallel/10_zoo.ipynb #74f352fe
 def gradients_of(rows=slice(None), scale=1.0, dtype=torch.float64):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).to(dtype)
@@ -159,6 +162,7 @@ def test_equal_gradients_match_and_another_order_of_adding_up_is_no_difference()
     assert match and "match the reference" in repr(match) and match.worst.relative < 1e-12
 
 
+# %% ../nbs/03_parallel/10_zoo.ipynb #03511dc7
 def test_what_is_missing_wrong_in_one_place_or_of_other_data_is_named():
     right = {name: parameter.grad for name, parameter in gradients_of().named_parameters()}
     assert "no gradient where the reference has one: 0.bias" in gradients_match({**right, "0.bias": None}, right).pattern
@@ -180,6 +184,7 @@ def test_a_gradient_that_is_only_rounding_noise_is_neither_wrong_nor_a_witness()
     assert "every gradient is 2 times" in gradients_match(doubled, right).pattern
 
 
+# %% ../nbs/03_parallel/10_zoo.ipynb #19d0a5a9
 def average(gradient):
     torch.distributed.all_reduce(gradient)
     gradient /= dist.get_world_size()
@@ -223,7 +228,7 @@ def test_each_mistake_in_a_training_is_seen_by_whom_it_should_and_by_nobody_else
         assert {mistake: {name for name, fine in found.items() if not fine} for mistake, found in ranks.items()} == SEEN
 
 
-# %% ../nbs/03_parallel/10_zoo.ipynb #31098c8a
+# %% ../nbs/03_parallel/10_zoo.ipynb #7aa8f4d6
 def dealt(shares, whole=None, as_dict=False):
     rows = torch.arange(40).view(20, 2)
     mine = rows[shares[dist.get_rank()]]
@@ -231,23 +236,23 @@ def dealt(shares, whole=None, as_dict=False):
     total = None if whole is None else (rows[whole], rows[whole].double())
     with record() as messages:
         overlap = batches_disjoint(given, whole=total)
-    return overlap, messages.by_axis()
+    return overlap, messages.by_axis(), batches_disjoint(given)
 
 
 @pytest.mark.parametrize("shares", [[[0, 1, 2]], [[0, 1], [2, 3]], [[0, 1, 2], [3, 4], [5]], [[0], [], [1, 2], [3]]])
 def test_disjoint_batches_pass_also_uneven_ones_and_cost_what_is_said(shares):
     whole = [row for rows in shares for row in rows]
-    for overlap, sent in launch(dealt, len(shares), shares, whole):
+    for overlap, sent, blind in launch(dealt, len(shares), shares, whole):
         assert overlap and overlap.missing == () and overlap.foreign == 0 and not overlap.identical
         assert overlap.sent == sum(sent.values()) == 8 * (1 + max(map(len, shares))) * (len(shares) - 1) and set(sent) <= {"control"}
-    assert launch(dealt, len(shares), shares)[0][0].missing is None
+        assert blind and blind.missing is blind.foreign is None
 
 
 def test_what_is_shared_missing_or_foreign_is_counted_and_named():
-    [(overlap, _), *_] = launch(dealt, 3, [[0, 1, 2], [2, 3, 4], [1, 2, 9]], list(range(6)))
+    [(overlap, *_), *_] = launch(dealt, 3, [[0, 1, 2], [2, 3, 4], [1, 2, 9]], list(range(6)))
     assert overlap.shared == {(0, 1): 1, (0, 2): 2, (1, 2): 1} and overlap.missing == (5,) and overlap.foreign == 1 and not overlap
     assert "ranks 0 and 2 share 2 of their 3 and 3 rows" in repr(overlap) and "1 rows of the global batch belong to nobody: 5" in repr(overlap)
-    [(same, _), _] = launch(dealt, 2, [[3, 4], [4, 3]], None, True)
+    [(same, *_), _] = launch(dealt, 2, [[3, 4], [4, 3]], None, True)
     assert same.identical and not same and "all 2 ranks have the same 2 rows" in repr(same) and "✗" in same._repr_html_()
 
 
@@ -258,7 +263,7 @@ def test_a_row_that_the_global_batch_has_twice_may_be_dealt_twice():
         batches_disjoint((torch.ones(2, 2), torch.ones(3)))
 
 
-# %% ../nbs/03_parallel/10_zoo.ipynb #7f9793a5
+# %% ../nbs/03_parallel/10_zoo.ipynb #3bc32612
 def calls_of_all_kinds():
     pair, before = dist.new_group([0, 1]), (dist.all_reduce, dist.distributed_c10d.all_reduce)
     x = torch.ones(4)
@@ -292,6 +297,7 @@ def test_matching_calls_of_all_kinds_pass_are_noted_and_leave_no_trace(world_siz
         assert untouched and 0 < sent < 1000 * len(operations)
 
 
+# %% ../nbs/03_parallel/10_zoo.ipynb #6746c051
 def differ(mistake):
     rank, x = dist.get_rank(), torch.ones(3)
     with collectives_match(timeout=1 if mistake == "late" else 10):
@@ -318,6 +324,7 @@ def differ(mistake):
             dist.barrier()
 
 
+# %% ../nbs/03_parallel/10_zoo.ipynb #529c6ae4
 WORDS = {
     "one more": "rank 0: left the block.*rank 1: all_reduce of float32.3. .op sum., at .* of differ: dist.all_reduce.x",
     "shape": "rank 0: all_reduce of float32.3.*rank 1: all_reduce of float32.4.", "dtype": "float32.3.*float64.3.", "root": "src 0.*src 1", "op": "op max.*op sum",
@@ -355,3 +362,28 @@ def test_bad_arguments_are_refused():
 
     with pytest.raises(RankError, match="timeout must be above 0 seconds, not 0"):
         launch(bad, 1)
+
+
+def pair_alone():
+    pair, x = dist.new_group([0, 1]), torch.ones(2)
+    if dist.get_rank() == 2:
+        dist.all_reduce(x)
+        return None
+    with collectives_match(pair, timeout=5) as log:
+        dist.all_reduce(x, group=pair)
+        dist.all_reduce(x)  # rank 2 takes part, and is not in the block
+        all_reduce(x, group=pair)
+    return [call.operation for call in log.calls], x.tolist()
+
+
+def test_a_block_of_some_ranks_looks_at_their_groups_only():
+    assert launch(pair_alone, 3, timeout=20) == [(["all_reduce"] * 2, [10.0, 10.0])] * 2 + [None]
+
+
+def sharded():
+    replicas_agree(torch.distributed.fsdp.fully_shard(nn.Linear(4, 4)))
+
+
+def test_a_sharded_module_is_refused():
+    with pytest.raises(RankError, match="module: weight is sharded"):
+        launch(sharded, 2, echo=False)

@@ -535,7 +535,9 @@ class CollectiveLog:
                 raise CollectiveMismatch(position, {int(one): call for one, call in calls.items()}, why)
 
     def note(self, call: Called, group: dist.ProcessGroup, tag: int = 0) -> None:
-        "Let a call go ahead if all ranks of its group are about to make the same one."
+        "Let a call go ahead if all ranks of its group are about to make the same one. A call on a group with ranks outside of the block is not looked at."
+        if not set(dist.get_process_group_ranks(group)) <= set(self.ranks):
+            return
         name = f"{group.group_name}.{tag}"
         with self._lock:
             self._counts[name] += 1
