@@ -4,9 +4,9 @@
 __all__ = ['OPTIMIZERS', 'COLLECTIVES', 'KINDS', 'shard', 'larger', 'at_least', 'Tally', 'state_bytes', 'layer_elements',
            'end_elements', 'stage_depths', 'Share', 'stage_shares', 'share_of', 'buffer_part', 'many', 'states',
            'overhead', 'doublings', 'Collective', 'collective_bytes', 'collective_seconds', 'dp_bytes', 'tp_bytes',
-           'pp_bytes', 'traffic', 'norm_activations', 'layer_activations', 'norm_sharers', 'place_activations',
-           'chunk_activations', 'activations', 'alone_activations', 'recomputing', 'postponed_activations',
-           'stage_activations', 'value_text', 'Record', 'Row', 'Comparison', 'compare']
+           'final_norm_sums', 'pp_bytes', 'traffic', 'norm_activations', 'layer_activations', 'norm_sharers',
+           'place_activations', 'chunk_activations', 'activations', 'alone_activations', 'recomputing',
+           'postponed_activations', 'stage_activations', 'value_text', 'Record', 'Row', 'Comparison', 'compare']
 
 # %% ../nbs/00_vocabulary.ipynb #7d7e0ff6
 from collections.abc import Callable, Iterable
@@ -284,16 +284,27 @@ def tp_bytes(model: Transformer, layout):
     after = layout.micro_batches * ((2 + sp) * half + 3 * collective_bytes("all_reduce", tokens, t, larger(size.compute, 4)))
     # Gradients of what all ranks have alike, under sequence parallelism: once a step, or as often as ZeRO takes the gradients away.
     often = sp * (1 + (layout.zero >= 2) * (layout.micro_batches - 1))
+    finally_often = sp * (1 + (layout.zero >= 2) * (final_norm_sums(model, layout) - 1))
 
-    def alike(elements):
-        return often * collective_bytes("all_reduce", elements, t, size.gradients)
+    def alike(elements, times=often):
+        return times * collective_bytes("all_reduce", elements, t, size.gradients)
 
     layer = layer + alike(2 * norm + 2 * model.bias * model.hidden)
     first, middle, last = stage_depths(model, layout)
     start = parts["positions"] + parts["embedding norm"]
     together = first * layer + before + after + alike(start + norm)
-    apart = larger(larger(first * layer + before + alike(start), middle * layer), last * layer + after + alike(norm))
+    apart = larger(larger(first * layer + before + alike(start), middle * layer), last * layer + after + alike(norm, finally_often))
     return together * (layout.pp == 1) + apart * (layout.pp > 1)
+
+
+def final_norm_sums(model: Transformer, layout):
+    """How often ZeRO-2 and 3 take the final norm's gradient away in a step: after every micro-batch, as all else.
+
+    But under ZB-H1 the last stage is pp - 1 micro-batches late with its W, after which it sums. Where the norm is a buffer of its own (as the tied table is one),
+    the last of these find that its gradients have already gone along.
+    """
+    late = (layout.schedule == "zb_h1") * model.tied * (layout.pp > 1) * (layout.pp - 1)
+    return larger(layout.micro_batches - late, 1)
 
 
 def pp_bytes(model: Transformer, layout):
@@ -326,13 +337,16 @@ def traffic(model: Transformer, layout=Layout(), *, units: Iterable[int] | None 
         layout.check(model)
     n, size, sent = layout.dp, PRECISIONS[layout.precision], 0
     one_buffer = (layout.zero == 0) * (layout.tp * layout.pp == 1) * (layout.recompute == "none") * 1
-    for share in stage_shares(model, layout).values():
+    for place, share in stage_shares(model, layout).items():
         elements = share.dense + share.experts
         if units is not None:
             part = sum(shard(unit, n) for unit in units)
         else:
             part = buffer_part(model, layout, share, n) * (1 - one_buffer) + shard(elements, n) * one_buffer
         one = dp_bytes(elements, n, layout.zero, layout.micro_batches, gradients=size.gradients, parameters=size.parameters, part=part)
+        if place == "last" and units is None:
+            fewer = (layout.zero >= 2) * (layout.micro_batches - final_norm_sums(model, layout))
+            one = one - fewer * (n - 1) * shard(model.parts["final norm"], n) * size.gradients
         sent = larger(one, sent)
     return Tally(dp=sent, tp=tp_bytes(model, layout), pp=pp_bytes(model, layout))
 
