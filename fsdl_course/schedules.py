@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['Operation', 'words', 'Schedule', 'peak', 'chunk_letter', 'schedule_text', 'no_collection', 'numbers', 'run_of',
-           'naive', 'needs', 'walk', 'stage_work', 'Exact', 'exact', 'Simulation', 'StageSpan', 'in_ticks', 'simulate',
-           'simulation_text', 'picture', 'draw', 'simulation_html', 'gpipe', 'memory_picture', 'stay_picture',
-           'alternate', 'one_f_one_b', 'check', 'is_complete', 'own_trouble', 'missed', 'circle', 'lower_bound',
-           'check_makespan', 'interleaved', 'zb_h1', 'build_schedule']
+           'naive', 'needs', 'walk', 'no_ends', 'places', 'stage_work', 'is_complete', 'ends_of', 'Exact', 'exact',
+           'Simulation', 'StageSpan', 'in_ticks', 'simulate', 'simulation_text', 'picture', 'draw', 'simulation_html',
+           'gpipe', 'memory_picture', 'stay_picture', 'alternate', 'one_f_one_b', 'check', 'own_trouble', 'missed',
+           'circle', 'lower_bound', 'check_makespan', 'interleaved', 'zb_h1', 'build_schedule']
 
 # %% ../nbs/03_parallel/06_schedules.ipynb #d556deff
 import functools
 import gc
 import math
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -154,73 +155,87 @@ def needs(operation: Operation, chunks: int) -> list[Operation]:
     return [own, Operation("B", micro_batch, chunk + 1)] if chunk + 1 < chunks else [own]
 
 # %% ../nbs/03_parallel/06_schedules.ipynb #60b71397
-def walk(schedule: Schedule, lasts: dict[str, float], hop: float = 0) -> list[list]:
-    """Let every stage do its operations in order, each as soon as what it needs is there; the start of each, by stage.
+def walk(schedule: Schedule, lasts: dict[str, float], hop: float = 0):
+    """Let every stage do its operations in order, each as soon as what it needs is there; an array of when each ended, -1 for what never was.
 
-    lasts: how long an F, B and W of one chunk lasts. hop: what a message between stages takes. A stage with fewer starts than operations got stuck,
-    at an operation that comes too early, was done already, or is none of its own. Takes time in proportion to the operations.
+    lasts: how long an F, B and W of one chunk lasts. hop: what a message between stages takes. The F of (chunk, micro-batch) stands at
+    chunk x M + micro-batch; behind all F come all B, and behind them all W. A stage gets stuck at an operation that comes too early,
+    and does not begin at all if one is not its own or is there twice. Takes time in proportion to the operations.
     """
     waiting: dict[int, int] = {}
     ready = list(reversed(range(schedule.stages)))
-    starts, work = stage_work(schedule, lasts, hop if schedule.stages > 1 else 0, waiting, ready)
+    ended = no_ends(schedule, lasts, hop)
+    work = [stage_work(schedule, stage, lasts, hop if schedule.stages > 1 else 0, ended, waiting, ready) for stage in range(schedule.stages)]
     while ready:
         stage = ready.pop()
         waits_for = next(work[stage], None)
         if waits_for is not None:
             waiting[waits_for] = stage
-    return starts
+    return ended
 
 
-def stage_work(schedule: Schedule, lasts: dict, hop: float, waiting: dict[int, int], ready: list[int]) -> tuple[list[list], list[Iterator[int]]]:
-    """The starts, still empty, and for each stage a generator that works until it must wait, and yields the number of what it waits for.
+def no_ends(schedule: Schedule, lasts: dict[str, float], hop: float):
+    "As many -1 as there are operations: in an array, or in a list where numbers are too large for one."
+    every = schedule.chunks * schedule.micro_batches
+    size = (3 if schedule.split else 2) * every
+    if any(isinstance(time, float) for time in (hop, *lasts.values())):
+        return array("d", [-1.0]) * size
+    return [-1] * size if 3 * every * (sum(lasts.values()) + hop) >= 2**63 else array("q", [-1]) * size
 
-    F of (chunk, micro-batch) has the number chunk x M + micro-batch; B comes behind all F. Who does what another waits for, puts that one in `ready`.
-    """
-    stages, chunks, count = schedule.stages, schedule.chunks, schedule.micro_batches
-    every = chunks * count
+# %% ../nbs/03_parallel/06_schedules.ipynb #0e79ccee
+def places(schedule: Schedule, stage: int) -> array:
+    "Where in `walk`'s array each operation of a stage stands, in the stage's order; empty if one is not its own, or there twice."
+    count, own = schedule.micro_batches, frozenset(range(stage, schedule.chunks, schedule.stages))
+    every = schedule.chunks * count
+    behind = {"F": 0, "B": every, "W": 2 * every}
+    found = array("q", [
+        behind[kind] + chunk * count + micro_batch
+        for kind, micro_batch, chunk in schedule.orders[stage] if chunk in own and 0 <= micro_batch < count and kind in behind
+    ])
+    return found if len(set(found)) == len(schedule.orders[stage]) else array("q")
+
+
+def stage_work(schedule: Schedule, stage: int, lasts: dict, hop: float, ended, waiting: dict[int, int], ready: list[int]) -> Iterator[int]:
+    "Do the operations of one stage; where one must wait, yield the place of what it waits for. Who does that puts this stage into `ready`."
+    count, now = schedule.micro_batches, 0
+    all_f = schedule.chunks * count
+    all_b, last_b = 2 * all_f, 2 * all_f - count
     long_f, long_b, long_w = lasts["F"], lasts["B"], lasts["W"]
-    ended, weights = [None] * (2 * every), [None] * every  # when each was done; None before that
-    starts: list[list] = [[] for _ in range(stages)]
-
-    def work(stage):
-        now, started, own = 0, starts[stage].append, frozenset(range(stage, chunks, stages))
-        for kind, micro_batch, chunk in schedule.orders[stage]:
-            if chunk not in own or not 0 <= micro_batch < count:
+    for place in places(schedule, stage):
+        if place < all_f:
+            if place >= count:
+                while (before := ended[place - count]) < 0:
+                    yield place - count
+                if before + hop > now:
+                    now = before + hop
+            now += long_f
+        elif place < all_b:
+            if ended[place - all_f] < 0:
                 return
-            number = chunk * count + micro_batch
-            if kind == "F":
-                if chunk:
-                    while (before := ended[number - count]) is None:
-                        yield number - count
-                    if before + hop > now:
-                        now = before + hop
-                long = long_f
-            elif kind == "B":
-                if ended[number] is None:
-                    return
-                number += every
-                if chunk + 1 < chunks:
-                    while (before := ended[number + count]) is None:
-                        yield number + count
-                    if before + hop > now:
-                        now = before + hop
-                long = long_b
-            else:
-                if kind != "W" or ended[number + every] is None or weights[number] is not None:
-                    return
-                weights[number] = True
-                started(now)
-                now += long_w
-                continue
-            if ended[number] is not None:
+            if place < last_b:
+                while (before := ended[place + count]) < 0:
+                    yield place + count
+                if before + hop > now:
+                    now = before + hop
+            now += long_b
+        else:
+            if ended[place - all_f] < 0:
                 return
-            started(now)
-            now += long
-            ended[number] = now
-            if number in waiting:
-                ready.append(waiting.pop(number))
+            now += long_w
+        ended[place] = now
+        if place in waiting:
+            ready.append(waiting.pop(place))
 
-    return starts, [work(stage) for stage in range(stages)]
+# %% ../nbs/03_parallel/06_schedules.ipynb #81473993
+def is_complete(schedule: Schedule, ended) -> bool:
+    "Whether a `walk`, which does nothing twice and nothing on a wrong stage, has done all operations of all stages."
+    everything = (3 if schedule.split else 2) * schedule.micro_batches * schedule.virtual_stages
+    return all(len(order) == everything for order in schedule.orders) and min(ended) >= 0
+
+
+def ends_of(schedule: Schedule, ended, stage: int) -> list:
+    "When each operation of a stage ended, in its order."
+    return [ended[place] for place in places(schedule, stage)]
 
 # %% ../nbs/03_parallel/06_schedules.ipynb #40d2d08a
 class Exact(Fraction):
@@ -247,20 +262,19 @@ def exact(number):
 # %% ../nbs/03_parallel/06_schedules.ipynb #a6eede42
 @dataclass(frozen=True, repr=False, eq=False)
 class Simulation:
-    """What became of a schedule in time. `starts`: for each stage the start of each of its operations, in ticks; `lasts`: {kind: ticks}.
+    """What became of a schedule in time. `ended`: when each operation ended, in ticks, in the order of `walk`; `lasts`: {kind: ticks}.
 
     A `tick` is the largest unit in which all times are whole (1 if they were given as floats), so that a result is exact where what was given is.
     """
     schedule: Schedule
-    starts: list[list]
+    ended: list
     lasts: dict[str, float]
     tick: float | Fraction
 
     @functools.cached_property
     def makespan(self):
         "From the start of the first operation to the end of the last, in the unit of the times given."
-        last = (times[-1] + self.lasts[order[-1][0]] for times, order in zip(self.starts, self.schedule.orders))
-        return exact(max(last) * self.tick)
+        return exact(max(self.ended) * self.tick)
 
     @functools.cached_property
     def busy(self):
@@ -276,12 +290,17 @@ class Simulation:
     held = property(lambda self: self.schedule.held, doc="See `Schedule.held`.")
     held_until_backward = property(lambda self: self.schedule.held_until_backward, doc="See `Schedule.held_until_backward`.")
 
+    def spans_of(self, stage: int) -> list["StageSpan"]:
+        "Every operation of one stage with its start and end, in the stage's order."
+        found = []
+        for (kind, micro_batch, chunk), end in zip(self.schedule.orders[stage], ends_of(self.schedule, self.ended, stage)):
+            found.append(StageSpan(stage, kind, exact((end - self.lasts[kind]) * self.tick), exact(end * self.tick), micro_batch, chunk))
+        return found
+
     @property
     def spans(self) -> Iterator["StageSpan"]:
-        "Every operation with its start and end, stage by stage, in the stage's order."
-        for stage, (order, times) in enumerate(zip(self.schedule.orders, self.starts)):
-            for (kind, micro_batch, chunk), start in zip(order, times):
-                yield StageSpan(stage, kind, exact(start * self.tick), exact((start + self.lasts[kind]) * self.tick), micro_batch, chunk)
+        "Every operation of all stages, stage by stage."
+        return chain.from_iterable(map(self.spans_of, range(self.schedule.stages)))
 
     def __repr__(self) -> str:
         return simulation_text(self)
@@ -326,10 +345,10 @@ def simulate(schedule: Schedule, forward=1, input_gradient=1, weight_gradient=1,
         raise ValueError("simulate: forward, input_gradient and weight_gradient must not all be 0")
     times = {"F": forward, "B": input_gradient if schedule.split else input_gradient + weight_gradient, "W": weight_gradient}
     lasts, hop_ticks, tick = in_ticks(times, hop, schedule.virtual_stages)
-    starts = walk(schedule, lasts, hop_ticks)
-    if not is_complete(schedule, starts):
+    ended = walk(schedule, lasts, hop_ticks)
+    if not is_complete(schedule, ended):
         check(schedule)
-    return Simulation(schedule, starts, lasts, tick)
+    return Simulation(schedule, ended, lasts, tick)
 
 # %% ../nbs/03_parallel/06_schedules.ipynb #01c7a20d
 def simulation_text(simulation: Simulation, widest: int = 240) -> str:
@@ -347,10 +366,11 @@ def simulation_text(simulation: Simulation, widest: int = 240) -> str:
     if ticks * (cell + 1) > widest or schedule.stages > 64:
         return head
     lines = []
-    for stage, (order, starts) in enumerate(zip(schedule.orders, simulation.starts)):
+    for stage, order in enumerate(schedule.orders):
         cells = ["." * cell] * ticks
-        for (kind, micro_batch, chunk), start in zip(order, starts):
+        for (kind, micro_batch, chunk), end in zip(order, ends_of(schedule, simulation.ended, stage)):
             long = simulation.lasts[kind]
+            start = end - long
             label = f"{kind}{micro_batch}{chunk_letter(schedule, chunk)}".ljust(cell, "-" if long > 1 else " ")
             cells[start:start + long] = [label, *["-" * cell] * (long - 1)] if long else []
         lines.append(f"stage {stage} | " + " ".join(cells).rstrip())
@@ -362,10 +382,11 @@ def picture(simulation: Simulation, title: str = "", width: int = 760):
     from fsdl_course.pictures import Span, timeline  # only who draws needs it
 
     schedule = simulation.schedule
+    tick, lasts = float(simulation.tick), {kind: float(long * simulation.tick) for kind, long in simulation.lasts.items()}
     spans = [
-        Span(stage, kind, float(start * simulation.tick), float((start + simulation.lasts[kind]) * simulation.tick), f"{micro_batch}{chunk_letter(schedule, chunk)}")
-        for stage, (order, starts) in enumerate(zip(schedule.orders, simulation.starts))
-        for (kind, micro_batch, chunk), start in zip(order, starts)
+        Span(stage, kind, end * tick - lasts[kind], end * tick, f"{micro_batch}{chunk_letter(schedule, chunk)}")
+        for stage, order in enumerate(schedule.orders)
+        for (kind, micro_batch, chunk), end in zip(order, ends_of(schedule, simulation.ended, stage))
     ]
     return timeline(spans, title=title or f"Schedule {schedule.name}", unit="units of time", row_name="stage", width=width)
 
@@ -380,7 +401,7 @@ def simulation_html(simulation: Simulation) -> str:
     from html import escape
 
     head = simulation_text(simulation, widest=0)
-    few = sum(map(len, simulation.starts)) <= 20_000
+    few = len(simulation.ended) <= 20_000
     return (picture(simulation)._repr_html_() if few else "") + f"<p>{escape(head)}</p>"
 
 # %% ../nbs/03_parallel/06_schedules.ipynb #d98683c2
@@ -409,7 +430,7 @@ def stay_picture(simulation: Simulation, stage: int = 0, width: int = 760):
     from fsdl_course.pictures import Span, timeline
 
     until, begun, spans = "W" if simulation.schedule.split else "B", {}, []
-    for _, kind, start, end, micro_batch, chunk in (span for span in simulation.spans if span.rank == stage):
+    for _, kind, start, end, micro_batch, chunk in simulation.spans_of(stage):
         if kind == "F":
             begun[micro_batch, chunk] = start
         elif kind == until:
@@ -445,22 +466,16 @@ def check(schedule: Schedule) -> Schedule:
     Refused are: operations on the wrong stage, done twice or never, an operation before another on the same stage that it needs,
     and stages that wait for one another in a circle.
     """
-    starts = walk(schedule, {"F": 1, "B": 1, "W": 1})
-    if is_complete(schedule, starts):
+    ended = walk(schedule, {"F": 1, "B": 1, "W": 1})
+    if is_complete(schedule, ended):
         return schedule
     for stage, order in enumerate(schedule.orders):
         problem = own_trouble(schedule, stage, order)
         if problem:
             raise ValueError(f"{schedule.name}: {problem}")
-    raise ValueError(f"{schedule.name}: {circle(schedule, [len(times) for times in starts])}")
+    raise ValueError(f"{schedule.name}: {circle(schedule, ended)}")
 
-
-def is_complete(schedule: Schedule, starts: list[list]) -> bool:
-    "Whether a `walk`, which does nothing twice and nothing on a wrong stage, has done all operations of all stages."
-    everything = (3 if schedule.split else 2) * schedule.micro_batches * schedule.virtual_stages
-    return all(len(times) == len(order) == everything for times, order in zip(starts, schedule.orders))
-
-
+# %% ../nbs/03_parallel/06_schedules.ipynb #e6e3ac11
 def own_trouble(schedule: Schedule, stage: int, order: tuple[Operation, ...]) -> str | None:
     "What is wrong with the order of one stage, without a look at the others; None if nothing is."
     kinds = "FBW" if schedule.split else "FB"
@@ -495,8 +510,9 @@ def missed(kind: str, micro_batch: int, chunk: int, schedule: Schedule) -> str:
     return "".join(f", which {words(other)} on stage {other.chunk % schedule.stages} needs" for other in waits[:1])
 
 # %% ../nbs/03_parallel/06_schedules.ipynb #d4eaed1c
-def circle(schedule: Schedule, done: list[int]) -> str:
-    "How stages wait for one another, when each has done the first `done` of its operations and none can go on."
+def circle(schedule: Schedule, ended) -> str:
+    "How stages wait for one another, when a `walk` has come to a halt."
+    done = [sum(end >= 0 for end in ends_of(schedule, ended, stage)) for stage in range(schedule.stages)]
     first = next(stage for stage, order in enumerate(schedule.orders) if done[stage] < len(order))
     found, stage = [], first
     while stage not in [one for one, _, _ in found]:
@@ -552,7 +568,7 @@ def interleaved(stages: int, micro_batches: int, virtual_stages: int) -> Schedul
     if stages == 1:
         raise ValueError("interleaved: stages must be 2 or more, not 1: with one stage there is nothing to interleave")
     if micro_batches % stages:
-        raise ValueError(f"interleaved: micro_batches {micro_batches} must be a multiple of stages {stages}")
+        raise ValueError(f"interleaved: micro_batches {micro_batches} must be a multiple of stages {stages}, such as {micro_batches - micro_batches % stages or stages} or {micro_batches - micro_batches % stages + stages * (1 + (micro_batches < stages))}")
     # P micro-batches go through a stage's first chunk, the same P through its second, ...; then the next P.
     turns = [(chunk, first + m) for first in range(0, micro_batches, stages) for chunk in range(virtual_stages) for m in range(stages)]
     orders = []
