@@ -62,6 +62,15 @@ def trained(model, sequence_parallel=False, again="none", steps=STEPS, dtype=tor
     return {name: tensor.clone() for name, tensor in decoder.state_dict().items()}, losses, messages, dict(kept.peak), cuts(decoder)
 
 
+@pytest.mark.parametrize("dtype, near", [(torch.float32, 1e-3), (torch.bfloat16, 0.1)])
+def test_other_precisions(dtype, near):
+    [reference], ranks = launch(trained, 1, LLAMA, steps=3, dtype=dtype), launch(trained, 2, LLAMA, steps=3, dtype=dtype)
+    layout = Layout(tp=2, micro_batch=ROWS, precision=str(dtype).split(".")[1])
+    assert all(abs(a - b) < near for a, b in zip(ranks[0][1], reference[1])) and ranks[0][0]["norm.weight"].dtype == dtype
+    assert ranks[0][2].bytes == traffic(LLAMA, layout)["tp"] and ranks[0][3] == activations(LLAMA, layout)
+
+
+# %% ../nbs/03_parallel/08_tensor.ipynb #67acf45f
 def assert_equal_to_one_device(model, ranks, reference):
     states, dims = [rank[0] for rank in ranks], ranks[0][4]
     for name, tensor in states[0].items():
@@ -108,15 +117,7 @@ def test_four_ranks_with_sequence_parallelism_and_two_heads_of_keys_each():
     assert_ledger_is_right(model, ranks, Layout(tp=4, micro_batch=ROWS, precision="float64", sequence_parallel=True, recompute="selective"), 0.05)
 
 
-@pytest.mark.parametrize("dtype, near", [(torch.float32, 1e-3), (torch.bfloat16, 0.1)])
-def test_other_precisions(dtype, near):
-    [reference] = launch(trained, 1, LLAMA, steps=3, dtype=dtype)
-    ranks = launch(trained, 2, LLAMA, steps=3, dtype=dtype)
-    assert all(abs(a - b) < near for a, b in zip(ranks[0][1], reference[1])) and ranks[0][0]["norm.weight"].dtype == dtype
-    assert_ledger_is_right(LLAMA, ranks, Layout(tp=2, micro_batch=ROWS, precision=str(dtype).split(".")[1]), 0)
-
-
-# %% ../nbs/03_parallel/08_tensor.ipynb #67acf45f
+# %% ../nbs/03_parallel/08_tensor.ipynb #b0dd21fb
 def loss_in_parts(vocab, scale, sequence_parallel=False):
     "The package's cross-entropy of random logits in parts, against PyTorch's of the whole; on every rank."
     ranks = Ranks(None, sequence_parallel)
@@ -142,6 +143,7 @@ def test_cross_entropy_in_parts_is_the_whole_ones_for_extreme_logits_too_and_whe
     assert all(launch(loss_in_parts, 4, 5, scale)) and all(launch(loss_in_parts, 2, 8, scale))
 
 
+# %% ../nbs/03_parallel/08_tensor.ipynb #c36eee4a
 def in_pieces(model, sequence_parallel):
     "The same step with the whole decoder and with three parts of it, one after the other; the largest differences of loss and gradients."
     def part(first, last, layers):
@@ -182,6 +184,7 @@ def test_parts_of_a_decoder_make_up_the_whole(sequence_parallel):
         assert shapes == [(ROWS, 8 // (2 if sequence_parallel else 1), 16)] * 2
 
 
+# %% ../nbs/03_parallel/08_tensor.ipynb #2f573e5c
 def with_postponed_weights(model, sequence_parallel, again):
     "The same step with weight gradients computed at once, and later; their largest difference, and whose hooks were called when."
     grads, called = [], []
@@ -209,7 +212,7 @@ def test_weight_gradients_can_come_later():
         assert max(launch(with_postponed_weights, 2, model, sequence_parallel, again)) < 1e-13
 
 
-# %% ../nbs/03_parallel/08_tensor.ipynb #b0dd21fb
+# %% ../nbs/03_parallel/08_tensor.ipynb #58d2f947
 def refused(model, sequence_parallel=False):
     with pytest.raises(ValueError) as error:
         split_decoder(build(model, device="meta"), sequence_parallel=sequence_parallel)
@@ -250,25 +253,30 @@ def test_bad_input_is_named():
     launch(bad_input, 2)
 
 
+# %% ../nbs/03_parallel/08_tensor.ipynb #d7980cb6
 def metered_step(sequence_parallel):
     "Bytes that all ranks recorded in a step, and that the device saw of one."
-    model = GPT.replace(hidden=128, seq=256)
+    model = GPT.replace(layers=1, hidden=64, seq=32)  # many bytes for little work: others on this machine send, too
     decoder = split_decoder(build(model), sequence_parallel=sequence_parallel)
-    inputs, targets = Text(8, model.seq).batch(0)
+    inputs, targets = Text(64, model.seq).batch(0)
 
     def step():
         decoder.loss(inputs, targets).backward()
 
     with record() as messages:
         step()
-    return messages.bytes, metered(step)
+    return messages.bytes, metered(step, repeats=8)
 
 
 @pytest.mark.skipif(not LoopbackMeter.available(), reason="the system has no such counter")
 @pytest.mark.parametrize("sequence_parallel", [False, True])
 def test_the_device_saw_what_was_recorded(sequence_parallel):
-    results = launch(metered_step, 2, sequence_parallel)
-    assert 1 <= min(seen for _, seen in results) / sum(sent for sent, _ in results) <= 1.02
+    for _ in range(5):
+        results = launch(metered_step, 2, sequence_parallel)
+        factor = min(seen for _, seen in results) / sum(sent for sent, _ in results)
+        if factor <= 1.02:  # others can only add
+            break
+    assert 1 <= factor <= 1.02
 
 
 def through_dtensor(model):
