@@ -297,6 +297,70 @@ def test_mistakes_are_errors_that_say_what_to_do():
         launch(odd_layer, 2)
 
 
+# %% ../nbs/03_parallel/05_sharded.ipynb #028b9463
+class TwoParts(nn.Module):
+    "Two modules that are run by themselves, with a weight that both have."
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+        self.second = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+        self.second[0].weight = self.first[0].weight
+
+
+def train_parts(zero, pieces):
+    "Train both parts one after the other, backwards too, as the stages of a pipeline do; the weights and the names of the units."
+    torch.manual_seed(dist.get_rank())
+    module = TwoParts().double()
+    sharded = Sharded(module, zero=zero, roots=[module.first, module.second], explicit=True, average=False)
+    optimizer = torch.optim.AdamW(sharded.trainable, lr=1e-2, eps=1e-8)
+    for step in range(3):
+        batch = torch.randn(8, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(step))
+        sharded.zero_grad()
+        for piece in share(batch, dist.get_rank(), dist.get_world_size()).tensor_split(pieces):
+            hidden = module.first(piece)
+            between = hidden.detach().requires_grad_()
+            (module.second(between) ** 2).sum().div(8).backward()
+            sharded.reduce(module.second)
+            hidden.backward(between.grad)
+            sharded.reduce(module.first)
+        sharded.synchronise()
+        sharded.step(optimizer)
+    state, names = sharded.full_state(), sorted(unit.name for unit in sharded.units)
+    sharded.close()
+    return state, names
+
+
+@pytest.mark.parametrize("zero", [1, 2, 3])
+def test_modules_that_are_run_by_themselves(zero):
+    [(reference, _)] = launch(train_parts, 1, 0, 1)
+    for weights, names in launch(train_parts, 2, zero, 2):
+        assert relative_difference(weights, reference) <= 1e-10
+        assert names == ["first.0", "first.0.weight", "first.2", "second.0", "second.1"]
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+def test_gradients_can_be_changed_before_they_are_summed(zero):
+    torch.manual_seed(0)
+    module, seen = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2)), []
+
+    def double(unit):
+        seen.append(unit.name)
+        for parameter in unit.parameters:
+            parameter.grad *= 2
+
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    module(torch.ones(1, 3)).sum().backward()
+    right = {name: before[name] - 2 * parameter.grad for name, parameter in module.named_parameters()}
+    sharded = Sharded(module, zero=zero, before_reduce=double)
+    sharded.zero_grad()
+    sharded(torch.ones(1, 3)).sum().backward()
+    sharded.synchronise()
+    sharded.step(torch.optim.SGD(sharded.trainable, lr=1.0))
+    assert sorted(seen) == ["0", "1"]
+    assert relative_difference(sharded.full_state(), right) <= 1e-6
+
+
 # %% ../nbs/03_parallel/05_sharded.ipynb #f90d4f8c
 def there_and_back(zero, offload):
     "Load a state that only rank 0 has right, then ask for it again, and train a step from it."
