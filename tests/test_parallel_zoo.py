@@ -323,6 +323,14 @@ def differ(mistake):
                 time.sleep(1.6)
             dist.barrier()
 
+def test_bad_arguments_are_refused():
+    def bad():
+        with collectives_match(timeout=0):
+            pass
+
+    with pytest.raises(RankError, match="timeout must be above 0 seconds, not 0"):
+        launch(bad, 1)
+
 
 # %% ../nbs/03_parallel/10_zoo.ipynb #529c6ae4
 WORDS = {
@@ -355,15 +363,7 @@ def test_each_mismatch_is_named_on_every_rank_and_none_is_left_waiting():
             assert seconds < 5
 
 
-def test_bad_arguments_are_refused():
-    def bad():
-        with collectives_match(timeout=0):
-            pass
-
-    with pytest.raises(RankError, match="timeout must be above 0 seconds, not 0"):
-        launch(bad, 1)
-
-
+# %% ../nbs/03_parallel/10_zoo.ipynb #ab698aed
 def pair_alone():
     pair, x = dist.new_group([0, 1]), torch.ones(2)
     if dist.get_rank() == 2:

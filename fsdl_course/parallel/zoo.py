@@ -480,18 +480,15 @@ def _own_call(wire: Wire, frame) -> Called:
         return Called(wire.operation, detail=detail, place=_place(frame))
     return Called(wire.operation, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), detail, _place(frame))
 
-# %% ../../nbs/03_parallel/10_zoo.ipynb #268d6b1e
-class CollectiveLog:
-    "The collective calls of this rank in a `collectives_match` block: `calls`, in order; `sent`: bytes that it wrote to the store."
+# %% ../../nbs/03_parallel/10_zoo.ipynb #5ad2db4f
+class _Board:
+    "Where the ranks of a block write what they are about to call, and read what the others wrote: a store, with a deadline."
 
     def __init__(self, group: dist.ProcessGroup | None, timeout: float, store: dist.Store, name: str):
         self.ranks, self.me = dist.get_process_group_ranks(dist.group.WORLD if group is None else group), dist.get_rank()
         self.timeout, self.store = timeout, dist.PrefixStore(name, store)
         self.calls: list[Called] = []
         self.sent, self._counts, self._lock = 0, Counter(), threading.Lock()
-
-    def __repr__(self) -> str:
-        return f"{len(self.calls)} collective calls, the same on {len(self.ranks)} ranks"
 
     def __getstate__(self) -> dict:
         "What may travel to another process: all but the store."
@@ -526,6 +523,13 @@ class CollectiveLog:
                 raise CollectiveMismatch(position, {**found, **late, self.me: mine}, "not all ranks came to it")
             time.sleep(waited)
             waited = min(2 * waited, 0.02)
+
+# %% ../../nbs/03_parallel/10_zoo.ipynb #968ecf7c
+class CollectiveLog(_Board):
+    "The collective calls of this rank in a `collectives_match` block: `calls`, in order; `sent`: bytes that it wrote to the store."
+
+    def __repr__(self) -> str:
+        return f"{len(self.calls)} collective calls, the same on {len(self.ranks)} ranks"
 
     def _raise_theirs(self, ranks: Iterable[int]) -> None:
         "Raise the mismatch that another rank has found, if one has."
