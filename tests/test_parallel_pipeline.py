@@ -21,8 +21,8 @@ from fsdl_course.schedules import Schedule, build_schedule, gpipe, one_f_one_b
 from fsdl_course.spec import Layout, Transformer
 
 
-# %% ../nbs/03_parallel/07_pipeline.ipynb #f03ec133
-TEST_MODEL = Transformer(name="test", layers=8, hidden=32, heads=2, vocab=256, seq=16)
+# %% ../nbs/03_parallel/07_pipeline.ipynb #f1211b87
+TEST_MODEL = Transformer(name="test", layers=8, hidden=32, heads=2, vocab=256, seq=16, tied=False)
 TEST_LAYOUT = Layout(micro_batch=2, micro_batches=4, precision="float64")
 CHUNKS = {"naive": 1, "gpipe": 1, "1f1b": 1, "interleaved": 2, "zb_h1": 1}
 WAYS = [(schedule, pp, tied, again) for schedule in CHUNKS for pp in (2, 4) for tied in (False, True) for again in ("none", "full")]
