@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['boxes', 'Holding', 'holdings', 'whole_name', 'Pieces', 'pieces_of', 'state_dict', 'saved_buffers', 'write_states',
-           'read_states', 'share_out']
+           'read_states', 'share_out', 'Written', 'contents']
 
 # %% ../../nbs/03_parallel/11_faults.ipynb #3528e2f0
 import math
@@ -215,4 +215,28 @@ def share_out(worker: Any) -> None:
             unit.shard.copy_(unit.master.detach())
         if sharded.stage in (1, 2):
             sharded.all_gather(unit.weights.flat, unit.shard, axis="control")
+
+
+# %% ../../nbs/03_parallel/11_faults.ipynb #2f5bc01f
+class Written(NamedTuple):
+    "A piece in a checkpoint: by which rank, what of which tensor, and its bytes: those of its numbers, and those of its place in the file."
+
+    rank: int
+    name: str
+    offsets: tuple[int, ...]
+    sizes: tuple[int, ...]
+    bytes: int
+    stored: int
+
+
+def contents(checkpoint: Path | str) -> list[Written]:
+    "What each rank has written into a checkpoint, by its metadata. (Which PyTorch pickles: read the checkpoints of people you trust.)"
+    metadata = dcp.FileSystemReader(checkpoint).read_metadata()
+    found = []
+    for index, stored in metadata.storage_data.items():
+        tensor = metadata.state_dict_metadata[index.fqn]
+        [sizes] = {chunk.sizes for chunk in tensor.chunks if chunk.offsets == (index.offset or ())}
+        rank = int(stored.relative_path.removeprefix("__").split("_")[0])
+        found.append(Written(rank, index.fqn, tuple(index.offset or ()), tuple(sizes), math.prod(sizes) * tensor.properties.dtype.itemsize, stored.length))
+    return sorted(found)
 
