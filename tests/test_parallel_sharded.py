@@ -54,10 +54,10 @@ def made(model=GPT, what="none"):
 
 def train(module, begin, finish, after_backward=lambda: None, micro_batches=1, steps=10, scale=1):
     "Train on this rank's share of each batch; the messages of the last step. `scale`: what the loss is multiplied by, for those who average."
-    seq = module.model.seq
+    seq, text = module.model.seq, Text(ROWS, module.model.seq)
     for step in range(steps):
         begin()
-        parts = [share(part % GPT.vocab, dist.get_rank(), dist.get_world_size()) for part in Text(ROWS, seq).batch(step)]
+        parts = [share(part % GPT.vocab, dist.get_rank(), dist.get_world_size()) for part in text.batch(step)]
         with record() as messages:
             for inputs, targets in zip(*(part.tensor_split(micro_batches) for part in parts)):
                 (module.loss(inputs, targets, reduction="sum") * scale / (ROWS * seq)).backward()
@@ -74,12 +74,6 @@ def plain_run(model, steps):
     return module.state_dict()
 
 
-@functools.cache
-def reference_weights(model=GPT, steps=10):
-    "One device's weights."
-    return launch(plain_run, 1, model, steps)[0]
-
-
 @pytest.mark.parametrize("tied", [True, False])
 def test_units_are_the_layers_and_the_rest(tied):
     module = build(GPT.replace(tied=tied))
@@ -90,6 +84,12 @@ def test_units_are_the_layers_and_the_rest(tied):
 
 
 # %% ../nbs/03_parallel/05_sharded.ipynb #7b18cb92
+@functools.cache
+def reference_weights(model=GPT, steps=10):
+    "One device's weights."
+    return launch(plain_run, 1, model, steps)[0]
+
+
 def sharded_weights(options, micro_batches=1, model=GPT, what="none", steps=10):
     "Weights, bytes sent in the last step, memory on device and host, what moved, and the optimizer's bytes."
     module = made(model, what)
@@ -126,12 +126,6 @@ def test_every_stage_gives_one_devices_weights_the_ledgers_bytes_and_the_ledgers
         assert host.total == moved.total == 0
 
 
-@pytest.mark.parametrize("zero, options", [(3, {}), (3, {"explicit": True}), (2, {})])
-def test_layers_that_are_computed_again_change_nothing(zero, options):
-    for weights, *_ in launch(sharded_weights, 2, {"zero": zero, **options}, 2, GPT, "full", 3):
-        assert relative_difference(weights, reference_weights(GPT, 3)) <= 1e-10
-
-
 # %% ../nbs/03_parallel/05_sharded.ipynb #e86ac364
 @pytest.mark.parametrize("offload, zero, world_size", [("optimizer", 0, 1), ("optimizer", 1, 2), ("optimizer", 3, 2), ("all", 0, 1), ("all", 3, 2)])
 def test_offload_changes_where_states_are_and_nothing_else(offload, zero, world_size):
@@ -146,6 +140,12 @@ def test_offload_changes_where_states_are_and_nothing_else(offload, zero, world_
         assert host["parameters"] == host["gradients"] == part
         # "all": weights twice and gradients once for each of two micro-batches; "optimizer": once a step
         assert moved == ({"to_device": 4 * part, "to_host": 2 * part} if offload == "all" else {"to_device": part, "to_host": part})
+
+
+@pytest.mark.parametrize("zero, options", [(3, {}), (3, {"explicit": True}), (2, {})])
+def test_layers_that_are_computed_again_change_nothing(zero, options):
+    for weights, *_ in launch(sharded_weights, 2, {"zero": zero, **options}, 2, GPT, "full", 3):
+        assert relative_difference(weights, reference_weights(GPT, 3)) <= 1e-10
 
 
 def peak_of_buffers(layers, prefetch):
@@ -264,6 +264,7 @@ def test_a_parameter_without_a_gradient_is_an_error_that_names_it(zero):
         launch(train_mixed, 2, {"zero": zero}, False)
 
 
+# %% ../nbs/03_parallel/05_sharded.ipynb #181acdf9
 def late_gradient():
     module = nn.Linear(2, 2)
     sharded = Sharded(module, zero=1)
@@ -339,6 +340,7 @@ def test_modules_that_are_run_by_themselves(zero):
         assert names == ["first.0", "first.0.weight", "first.2", "second.0", "second.1"]
 
 
+# %% ../nbs/03_parallel/05_sharded.ipynb #78d7bb65
 @pytest.mark.parametrize("zero", [0, 1, 2, 3])
 def test_gradients_can_be_changed_before_they_are_summed(zero):
     torch.manual_seed(0)
