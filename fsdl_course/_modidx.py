@@ -1518,6 +1518,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                              'fsdl_course/schedules.py'),
                                        'fsdl_course.schedules.stay_picture': ( '03_parallel/schedules.html#stay_picture',
                                                                                'fsdl_course/schedules.py'),
+                                       'fsdl_course.schedules.trouble': ('03_parallel/schedules.html#trouble', 'fsdl_course/schedules.py'),
                                        'fsdl_course.schedules.walk': ('03_parallel/schedules.html#walk', 'fsdl_course/schedules.py'),
                                        'fsdl_course.schedules.words': ('03_parallel/schedules.html#words', 'fsdl_course/schedules.py'),
                                        'fsdl_course.schedules.zb_h1': ('03_parallel/schedules.html#zb_h1', 'fsdl_course/schedules.py')},

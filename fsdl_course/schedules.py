@@ -6,8 +6,8 @@
 __all__ = ['Operation', 'words', 'Schedule', 'peak', 'chunk_letter', 'schedule_text', 'no_collection', 'numbers', 'run_of',
            'naive', 'needs', 'walk', 'no_ends', 'places', 'stage_work', 'is_complete', 'ends_of', 'Exact', 'exact',
            'Simulation', 'StageSpan', 'in_ticks', 'simulate', 'simulation_text', 'picture', 'draw', 'simulation_html',
-           'gpipe', 'memory_picture', 'stay_picture', 'alternate', 'one_f_one_b', 'check', 'own_trouble', 'missed',
-           'circle', 'lower_bound', 'check_makespan', 'interleaved', 'zb_h1', 'build_schedule']
+           'gpipe', 'memory_picture', 'stay_picture', 'alternate', 'one_f_one_b', 'check', 'trouble', 'own_trouble',
+           'missed', 'circle', 'lower_bound', 'check_makespan', 'interleaved', 'zb_h1', 'build_schedule']
 
 # %% ../nbs/03_parallel/06_schedules.ipynb #d556deff
 import functools
@@ -347,7 +347,7 @@ def simulate(schedule: Schedule, forward=1, input_gradient=1, weight_gradient=1,
     lasts, hop_ticks, tick = in_ticks(times, hop, schedule.virtual_stages)
     ended = walk(schedule, lasts, hop_ticks)
     if not is_complete(schedule, ended):
-        check(schedule)
+        raise ValueError(trouble(schedule))
     return Simulation(schedule, ended, lasts, tick)
 
 # %% ../nbs/03_parallel/06_schedules.ipynb #01c7a20d
@@ -466,14 +466,19 @@ def check(schedule: Schedule) -> Schedule:
     Refused are: operations on the wrong stage, done twice or never, an operation before another on the same stage that it needs,
     and stages that wait for one another in a circle.
     """
+    problem = trouble(schedule)
+    if problem:
+        raise ValueError(problem)
+    return schedule
+
+
+def trouble(schedule: Schedule) -> str | None:
+    "What keeps a schedule from being carried out, in words; None if nothing does."
     ended = walk(schedule, {"F": 1, "B": 1, "W": 1})
     if is_complete(schedule, ended):
-        return schedule
-    for stage, order in enumerate(schedule.orders):
-        problem = own_trouble(schedule, stage, order)
-        if problem:
-            raise ValueError(f"{schedule.name}: {problem}")
-    raise ValueError(f"{schedule.name}: {circle(schedule, ended)}")
+        return None
+    found = (own_trouble(schedule, stage, order) for stage, order in enumerate(schedule.orders))
+    return f"{schedule.name}: {next(filter(None, found), None) or circle(schedule, ended)}"
 
 # %% ../nbs/03_parallel/06_schedules.ipynb #e6e3ac11
 def own_trouble(schedule: Schedule, stage: int, order: tuple[Operation, ...]) -> str | None:
