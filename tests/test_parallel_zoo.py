@@ -202,7 +202,7 @@ def train_with(mistake, steps=3):
         alone(whole).square().mean().backward()
         optimizer.zero_grad()
         module(mine).square().mean().backward()
-        with collectives_match():
+        with collectives_match(timeout=30):
             for parameter in module.parameters():
                 average(parameter.data if mistake == "the parameter averaged" else parameter.grad) if mistake != "never sent" else None
                 if mistake == "a sum":
@@ -251,7 +251,7 @@ def test_disjoint_batches_pass_also_uneven_ones_and_cost_what_is_said(shares):
 def test_what_is_shared_missing_or_foreign_is_counted_and_named():
     [(overlap, *_), *_] = launch(dealt, 3, [[0, 1, 2], [2, 3, 4], [1, 2, 9]], list(range(6)))
     assert overlap.shared == {(0, 1): 1, (0, 2): 2, (1, 2): 1} and overlap.missing == (5,) and overlap.foreign == 1 and not overlap
-    assert "ranks 0 and 2 share 2 of their 3 and 3 rows" in repr(overlap) and "1 rows of the global batch belong to nobody: 5" in repr(overlap)
+    assert "ranks 0 and 2 share 2 of their 3 and 3 rows" in repr(overlap) and "nobody has row 5 of the global batch; 1 of the ranks' rows is not in" in repr(overlap)
     [(same, *_), _] = launch(dealt, 2, [[3, 4], [4, 3]], None, True)
     assert same.identical and not same and "all 2 ranks have the same 2 rows" in repr(same) and "✗" in same._repr_html_()
 
@@ -267,7 +267,7 @@ def test_a_row_that_the_global_batch_has_twice_may_be_dealt_twice():
 def calls_of_all_kinds():
     pair, before = dist.new_group([0, 1]), (dist.all_reduce, dist.distributed_c10d.all_reduce)
     x = torch.ones(4)
-    with collectives_match() as log:
+    with collectives_match(timeout=30) as log:
         assert (dist.all_reduce, dist.distributed_c10d.all_reduce) != before
         dist.barrier()
         all_reduce(x)
@@ -290,7 +290,7 @@ def calls_of_all_kinds():
 
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_matching_calls_of_all_kinds_pass_are_noted_and_leave_no_trace(world_size):
-    for rank, (operations, places, sent, untouched) in enumerate(launch(calls_of_all_kinds, world_size, timeout=30)):
+    for rank, (operations, places, sent, untouched) in enumerate(launch(calls_of_all_kinds, world_size, timeout=60)):
         torchs = ["barrier", "all_reduce", "all_reduce", "broadcast", "all_gather", "all_gather_object", "all_reduce"]
         assert operations == torchs + ["all_reduce"] * 2 * (rank < 2) + ["broadcast"] * 2 + ["all_reduce"] * 2
         assert all("calls_of_all_kinds" in place for place in places[:7]) and "courier" in places[-1]
@@ -300,7 +300,7 @@ def test_matching_calls_of_all_kinds_pass_are_noted_and_leave_no_trace(world_siz
 # %% ../nbs/03_parallel/10_zoo.ipynb #6746c051
 def differ(mistake):
     rank, x = dist.get_rank(), torch.ones(3)
-    with collectives_match(timeout=1 if mistake == "late" else 10):
+    with collectives_match(timeout=2 if mistake == "late" else 10):
         dist.barrier()
         if mistake == "one more" and rank == 1:
             dist.all_reduce(x)
@@ -320,7 +320,7 @@ def differ(mistake):
             raise KeyError("lost")
         elif mistake in ("raises", "late"):
             if mistake == "late" and rank == 1:
-                time.sleep(1.6)
+                time.sleep(3)
             dist.barrier()
 
 def test_bad_arguments_are_refused():
@@ -336,7 +336,7 @@ def test_bad_arguments_are_refused():
 WORDS = {
     "one more": "rank 0: left the block.*rank 1: all_reduce of float32.3. .op sum., at .* of differ: dist.all_reduce.x",
     "shape": "rank 0: all_reduce of float32.3.*rank 1: all_reduce of float32.4.", "dtype": "float32.3.*float64.3.", "root": "src 0.*src 1", "op": "op max.*op sum",
-    "order": "rank 0: all_reduce.*rank 1: barrier", "raises": "left the block with KeyError", "late": "rank 1: did neither this nor anything else in 1 s",
+    "order": "rank 0: all_reduce.*rank 1: barrier", "raises": "left the block with KeyError", "late": "rank 1: did neither this nor anything else in 2 s",
 }
 
 
@@ -360,7 +360,7 @@ def test_each_mismatch_is_named_on_every_rank_and_none_is_left_waiting():
                 assert kind == "KeyError"
                 continue
             assert kind == "CollectiveMismatch" and position == 2 and re.search(WORDS[mistake], said, re.S), said
-            assert seconds < 5
+            assert seconds < 9  # nobody waited for the timeout of 10 s
 
 
 # %% ../nbs/03_parallel/10_zoo.ipynb #ab698aed
@@ -369,7 +369,7 @@ def pair_alone():
     if dist.get_rank() == 2:
         dist.all_reduce(x)
         return None
-    with collectives_match(pair, timeout=5) as log:
+    with collectives_match(pair, timeout=20) as log:
         dist.all_reduce(x, group=pair)
         dist.all_reduce(x)  # rank 2 takes part, and is not in the block
         all_reduce(x, group=pair)
@@ -377,7 +377,7 @@ def pair_alone():
 
 
 def test_a_block_of_some_ranks_looks_at_their_groups_only():
-    assert launch(pair_alone, 3, timeout=20) == [(["all_reduce"] * 2, [10.0, 10.0])] * 2 + [None]
+    assert launch(pair_alone, 3, timeout=60) == [(["all_reduce"] * 2, [10.0, 10.0])] * 2 + [None]
 
 
 def sharded():

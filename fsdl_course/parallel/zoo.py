@@ -354,9 +354,10 @@ class Overlap:
         else:
             said += [f"ranks {one} and {other} share {count} of their {self.rows[one]} and {self.rows[other]} rows" for (one, other), count in self.shared.items()]
         if self.missing:
-            said.append(f"{len(self.missing)} rows of the global batch belong to nobody: {', '.join(map(str, self.missing[:8]))}{' ...' if len(self.missing) > 8 else ''}")
+            numbers = ", ".join(map(str, self.missing[:8])) + (f" and {len(self.missing) - 8} more" if len(self.missing) > 8 else "")
+            said.append(f"nobody has row{'s' * (len(self.missing) > 1)} {numbers} of the global batch")
         if self.foreign:
-            said.append(f"{self.foreign} rows are not of the global batch")
+            said.append(f"{self.foreign} of the ranks' rows {'is' if self.foreign == 1 else 'are'} not in the global batch")
         return "; ".join(said) or f"{sum(self.rows.values())} rows on {len(self.rows)} ranks, none of them twice"
 
     def _repr_html_(self) -> str:
