@@ -21,7 +21,7 @@ from fsdl_course.schedules import Schedule, build_schedule, gpipe, one_f_one_b
 from fsdl_course.spec import Layout, Transformer
 
 
-# %% ../nbs/03_parallel/07_pipeline.ipynb #f1211b87
+# %% ../nbs/03_parallel/07_pipeline.ipynb #d1bf58a7
 TEST_MODEL = Transformer(name="test", layers=8, hidden=32, heads=2, vocab=256, seq=16, tied=False)
 TEST_LAYOUT = Layout(micro_batch=2, micro_batches=4, precision="float64")
 CHUNKS = {"naive": 1, "gpipe": 1, "1f1b": 1, "interleaved": 2, "zb_h1": 1}
@@ -109,7 +109,7 @@ def test_one_stage_needs_no_process_group():
     assert all(torch.allclose(p.grad, q.grad) for p, q in zip(nets[0].parameters(), again.parameters()))
 
 
-# %% ../nbs/03_parallel/07_pipeline.ipynb #5ed5a10f
+# %% ../nbs/03_parallel/07_pipeline.ipynb #fa5ffeb3
 class Noting(nn.Module):
     def __init__(self):
         super().__init__()
@@ -136,6 +136,7 @@ def test_outputs_are_not_held_until_their_gradient_comes():
     assert ranks[0][1] == 0
 
 
+# %% ../nbs/03_parallel/07_pipeline.ipynb #2f859a36
 def order_of_mail():
     mail, other = Mail(None), 1 - dist.get_rank()
     for step in range(2):
@@ -165,14 +166,13 @@ def test_parts_have_the_whole_models_tensors_and_a_tied_table_twice():
         parts = cut(build(model), pp, range(pp))
         names = [name for part in parts.values() for name, _ in part.named_parameters()]
         assert set(names) == set(whole) | ({"head.weight"} if tied and pp > 1 else set()) and len(names) == len(set(names))
-        x = torch.randint(256, (2, 16))
+        through = tokens = torch.randint(256, (2, 16))
         torch.manual_seed(0)
-        outputs = expected = build(model)(x)
+        expected = build(model)(tokens)
         torch.manual_seed(0)
         for part in cut(build(model), pp, range(pp)).values():
-            x = part(x)
-        outputs = x
-        assert torch.equal(outputs, expected)
+            through = part(through)
+        assert torch.equal(through, expected)
 
 
 # %% ../nbs/03_parallel/07_pipeline.ipynb #68e14223
@@ -213,7 +213,7 @@ def test_the_wait_of_a_stage_that_is_through_is_bubble():
     assert with_bubble(ranks, 1) == [{"compute": 2.0, "dp": 0.0, "pp": 0.5, "bubble": 2.5}]
 
 
-# %% ../nbs/03_parallel/07_pipeline.ipynb #ea03fc1d
+# %% ../nbs/03_parallel/07_pipeline.ipynb #2679cb95
 def train_with_torch(schedule, scale_grads, steps=10):
     stage, layout = dist.get_rank(), TEST_LAYOUT.replace(pp=dist.get_world_size())
     torch.manual_seed(0)
