@@ -541,8 +541,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'fsdl_course/parallel/faults.py'),
                                              'fsdl_course.parallel.faults.TextBatches.__call__': ( '03_parallel/faults.html#textbatches.__call__',
                                                                                                    'fsdl_course/parallel/faults.py'),
-                                             'fsdl_course.parallel.faults.TextBatches.text': ( '03_parallel/faults.html#textbatches.text',
-                                                                                               'fsdl_course/parallel/faults.py'),
                                              'fsdl_course.parallel.faults.attempt_once': ( '03_parallel/faults.html#attempt_once',
                                                                                            'fsdl_course/parallel/faults.py'),
                                              'fsdl_course.parallel.faults.daly_interval': ( '03_parallel/faults.html#daly_interval',

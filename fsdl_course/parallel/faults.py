@@ -6,8 +6,7 @@
 __all__ = ['Batches', 'TextBatches', 'Fault', 'first_time', 'Diary', 'Attempt', 'Survival', 'elastic', 'attempt_once',
            'young_interval', 'daly_interval', 'expected_goodput', 'time_between_failures', 'positive']
 
-# %% ../../nbs/03_parallel/11_faults.ipynb #d04e8eec
-import functools
+# %% ../../nbs/03_parallel/11_faults.ipynb #0ebfd3cf
 import json
 import math
 import os
@@ -31,7 +30,7 @@ from ..pictures import Picture, Span, format_seconds, timeline
 from ..spec import Layout, Transformer, html_table
 
 
-# %% ../../nbs/03_parallel/11_faults.ipynb #a8351da3
+# %% ../../nbs/03_parallel/11_faults.ipynb #fa3c1b00
 Batches = Callable[[int], tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -43,13 +42,12 @@ class TextBatches:
     seq: int
     seed: int = 0
 
-    @functools.cached_property
-    def text(self) -> Text:
-        "The batches."
-        return Text(self.global_batch, self.seq, self.seed)
+    made: list[Text] = field(default_factory=list, repr=False, compare=False)
 
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.text.batch(step)
+        if not self.made:
+            self.made.append(Text(self.global_batch, self.seq, self.seed))
+        return self.made[0].batch(step)
 
 
 @dataclass(frozen=True)
