@@ -16,20 +16,29 @@ WORKERS ?= 2
 KEY := $(shell cat pyproject.toml constraints.txt 2>/dev/null | cksum | cut -d' ' -f1)
 READY := $(VENV)/.ready-$(KEY)
 
-.PHONY: help lab test test-all lessons export check docs bench clean setup constraints
+# The libraries that people use instead of this course's own code, in an environment of their own: see peers/README.md
+PEERS := .venv-peers
+PEERS_PY := $(PEERS)/bin/python
+PEERS_PIP := $(PEERS_PY) -m pip install --quiet --disable-pip-version-check --constraint peers/constraints.txt
+PEERS_READY := $(PEERS)/.ready-$(shell cat pyproject.toml peers/requirements.txt peers/constraints.txt peers/build_horovod.py 2>/dev/null | cksum | cut -d' ' -f1)
+
+.PHONY: help lab test test-all test-peers lessons export check docs bench bench-peers clean setup peers constraints
 
 help: ## What can be made
 	@echo "make lab        copy the lessons into ./$(DIR) and open them in JupyterLab"
 	@echo "make test       run the tests that a change must pass (a few minutes)"
-	@echo "make test-all   the same, and the heavy ones"
+	@echo "make test-all   the same, and the heavy ones, and those of test-peers"
 	@echo ""
 	@echo "To change the course:"
 	@echo "make export     write the package, its tests, README and sidebar from the notebooks"
 	@echo "make lessons    run notebooks for real and save what they print (all, or ARGS=nbs/...)"
 	@echo "make check      fail if anything that is written from the notebooks differs from what they give"
 	@echo "make docs       build the site into _docs/"
-	@echo "make bench      run benchmarks/*.py (ARGS=--save keeps the results and draws them)"
-	@echo "make clean      remove what was built (not $(VENV), not $(DIR))"
+	@echo "make bench      run benchmarks/*.py"
+	@echo "make peers      DeepSpeed, FairScale and Horovod in $(PEERS) (once; compiles Horovod, which takes minutes)"
+	@echo "make test-peers do one job with each of them, and compare the weights"
+	@echo "make bench-peers  time DDP against Horovod"
+	@echo "make clean      remove what was built (not $(VENV), not $(PEERS), not $(DIR))"
 	@echo "make constraints  resolve all versions anew into constraints.txt"
 
 setup: $(READY)
@@ -45,15 +54,15 @@ $(READY): | $(PY)
 	@touch $@
 	@echo "  done"
 
-$(PY):
+$(PY) $(PEERS_PY):
 	@python=""; for candidate in $${PYTHON:-} python3 python3.13 python3.12 python3.11; do \
 	  if command -v $$candidate >/dev/null && $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then python=$$candidate; break; fi; \
 	done; \
 	if [ -z "$$python" ]; then \
 	  echo "The course needs Python 3.11 or newer, and there is $$(python3 --version 2>/dev/null || echo none). Install one, or say where it is: make lab PYTHON=/path/to/python3.11" >&2; exit 1; \
 	fi; \
-	echo "Making a virtual environment in $(VENV) with $$($$python --version)"; \
-	$$python -m venv $(VENV) || { rm -rf $(VENV); echo "A virtual environment could not be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	echo "Making a virtual environment in $(@:%/bin/python=%) with $$($$python --version)"; \
+	$$python -m venv $(@:%/bin/python=%) || { rm -rf $(@:%/bin/python=%); echo "A virtual environment could not be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
 lab: $(READY) ## Lessons in JupyterLab
 	@$(VENV)/bin/fsdl-course lab $(DIR) $(ARGS)
@@ -63,6 +72,32 @@ test: $(READY)
 
 test-all: $(READY)
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --timeout 600 $(ARGS)
+	@$(MAKE) --no-print-directory test-peers
+
+peers: $(PEERS_READY) ## DeepSpeed, FairScale and Horovod
+
+$(PEERS_READY): | $(PEERS_PY)
+	@echo "Installing what people use instead of this course's code into $(PEERS) (once; about 5 minutes and 1.5 GB, and as long again to compile Horovod)"
+	@echo "  1 of 4  PyTorch, and what Horovod is built with"
+# First and alone: where a build without CUDA is on offer, nothing later may pull in the big one
+	@$(PEERS_PIP) setuptools wheel torch
+	@$(PEERS_PIP) cffi cloudpickle cmake packaging psutil pyyaml
+	@echo "  2 of 4  Horovod: its wheel from the cache, or compiled"
+	@wheels=$$(nice $(PEERS_PY) peers/build_horovod.py); $(PEERS_PIP) --no-deps --no-index --force-reinstall "$$wheels"/horovod-*.whl
+	@echo "  3 of 4  DeepSpeed, FairScale and pytest"
+	@$(PEERS_PIP) --no-build-isolation --requirement peers/requirements.txt
+	@echo "  4 of 4  the course itself"
+	@$(PEERS_PIP) --no-build-isolation --no-deps --editable .
+	@$(PEERS_PY) -W ignore -c "import deepspeed, fairscale, fsdl_course, horovod.torch" >/dev/null || { echo "One of the libraries can't be imported; remove $(PEERS) and run make peers again" >&2; exit 1; }
+	@rm -f $(PEERS)/.ready-*
+	@touch $@
+	@echo "  done"
+
+test-peers: $(PEERS_READY)
+	@$(PEERS_PY) -m pytest peers -p no:cacheprovider --timeout 600 $(ARGS)
+
+bench-peers: $(PEERS_READY)
+	@$(PEERS_PY) peers/bench_horovod.py $(ARGS)
 
 lessons: $(READY)
 	@$(PY) -m tools.run $(ARGS)
