@@ -35,9 +35,9 @@ help: ## What can be made
 	@echo "make check      fail if anything that is written from the notebooks differs from what they give"
 	@echo "make docs       build the site into _docs/"
 	@echo "make bench      run benchmarks/*.py"
-	@echo "make peers      DeepSpeed, FairScale and Horovod in $(PEERS) (once; compiles Horovod, which takes minutes)"
-	@echo "make test-peers do one job with each of them, and compare the weights"
-	@echo "make bench-peers  time DDP against Horovod"
+	@echo "make peers         DeepSpeed, FairScale, Horovod and Megatron-core in $(PEERS) (once; compiles Horovod, which takes minutes)"
+	@echo "make test-peers    do one job with each of them, and compare the weights"
+	@echo "make bench-peers   time DDP against Horovod"
 	@echo "make clean      remove what was built (not $(VENV), not $(PEERS), not $(DIR))"
 	@echo "make constraints  resolve all versions anew into constraints.txt"
 
@@ -72,7 +72,7 @@ test: $(READY)
 
 test-all: $(READY)
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --timeout 600 $(ARGS)
-	@$(MAKE) --no-print-directory test-peers
+	@$(if $(ARGS),,$(MAKE) --no-print-directory test-peers)
 
 peers: $(PEERS_READY) ## DeepSpeed, FairScale and Horovod
 

@@ -1,18 +1,18 @@
 """DeepSpeed's ZeRO-1, 2 and 3, and its pipeline, against one device."""
+import os
+
 import pytest
 import torch
 import torch.distributed as dist
 from one_job import BATCH, CLOSE, RANKS, batches, difference, make_model, make_optimizer, mean_loss, one_device, set_environment, weights
+from torch import nn
 
-from fsdl_course.parallel.processes import launch
-
-STAGES = (1, 2, 3)
+from fsdl_course.parallel.data import relative_difference
+from fsdl_course.parallel.processes import RankError, launch
 
 
 def prepare() -> None:
     "Import DeepSpeed for the CPU, without the C++ that it would compile for `inference_all_reduce`, which training never calls."
-    import os
-
     os.environ["DS_ACCELERATOR"] = "cpu"
     set_environment()
     import deepspeed.ops
@@ -39,22 +39,21 @@ def hold_states_in_float64() -> None:
     DeepSpeedEngine.communication_data_type = property(lambda self: torch.float64)
 
 
-def zero_rank(dtype: torch.dtype, float64_states: bool, **settings) -> dict[int, tuple[dict, set]]:
-    "One rank's weights after the job under each stage of ZeRO, and the dtypes of what its optimizer trains."
+def zero_rank(float64_states: bool, runs: dict[str, tuple[int, dict]]) -> dict[str, tuple[dict, set]]:
+    "One rank's weights after each of the `runs` (a stage of ZeRO, and settings), and the dtypes of what its optimizer trains."
     prepare()
     import deepspeed
 
     if float64_states:
         hold_states_in_float64()
     found = {}
-    for stage in STAGES:
-        module = make_model(dtype)
+    for name, (stage, settings) in runs.items():
+        module = make_model()
         config = {
             "train_micro_batch_size_per_gpu": BATCH // RANKS,
             # Its reduce-scatter asserts that what is sent has 16 or 32 bits
             "zero_optimization": {"stage": stage, "reduce_scatter": not float64_states},
             "zero_allow_untested_optimizer": True,
-            "gradient_clipping": 0.0,
             "steps_per_print": 10_000,
         }
         engine, optimizer, *_ = deepspeed.initialize(model=module, optimizer=make_optimizer(module), config=config | settings)
@@ -63,18 +62,22 @@ def zero_rank(dtype: torch.dtype, float64_states: bool, **settings) -> dict[int,
             engine.step()
         masters = optimizer.fp32_partitioned_groups_flat if stage == 3 else optimizer.single_partition_of_fp32_groups
         with deepspeed.zero.GatheredParameters(list(module.parameters()), enabled=stage == 3):
-            found[stage] = weights(module), {master.dtype for master in masters}
+            found[name] = weights(module), {master.dtype for master in masters}
     return found
+
+
+# Without the setting, DeepSpeed clips gradients to a norm of 1
+STAGES = {f"ZeRO-{stage}": (stage, {"gradient_clipping": 0.0}) for stage in (1, 2, 3)}
 
 
 @pytest.fixture(scope="module")
 def float64_runs() -> list[dict]:
-    return launch(zero_rank, RANKS, torch.float64, True, echo=False)
+    return launch(zero_rank, RANKS, True, STAGES | {"as it comes": (1, {})}, echo=False, timeout=500)
 
 
 @pytest.fixture(scope="module")
 def float32_runs() -> list[dict]:
-    return launch(zero_rank, RANKS, torch.float64, False, echo=False)
+    return launch(zero_rank, RANKS, False, STAGES, echo=False, timeout=500)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -84,15 +87,71 @@ def test_zero_gives_one_devices_weights(stage, float64_runs):
     assert difference([found for found, _ in ranks], one_device()) <= CLOSE
 
 
+def test_unless_told_otherwise_it_clips_gradients(float64_runs):
+    assert difference([run["as it comes"][0] for run in float64_runs], one_device()) > 0.01
+
+
 @pytest.mark.parametrize("stage", STAGES)
-def test_as_it_comes_zero_trains_a_float32_copy_of_a_float64_model(stage, float32_runs):
+def test_without_help_zero_trains_a_float32_copy_of_a_float64_model(stage, float32_runs):
     ranks = [run[stage] for run in float32_runs]
     assert all(held == {torch.float32} for _, held in ranks)
     assert CLOSE < difference([found for found, _ in ranks], one_device()) <= 1e-4
 
 
-def test_unless_told_otherwise_it_clips_gradients():
-    "The default of DeepSpeed's `gradient_clipping` is 1.0, not off."
-    ranks = launch(zero_rank, RANKS, torch.float64, True, gradient_clipping=1.0, echo=False)
-    [default] = {default_clipping() for _ in range(1)}
-    assert default == 1.0 and difference([run[1][0] for run in ranks], one_device()) > 1e-2
+class Embed(nn.Module):
+    "The part before the first block."
+
+    def __init__(self, decoder: nn.Module):
+        super().__init__()
+        self.embedding, self.positions = decoder.embedding, decoder.positions
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.embedding(tokens) + self.positions.weight[: tokens.shape[1]]
+
+
+class Project(nn.Module):
+    "The part behind the last block."
+
+    def __init__(self, decoder: nn.Module):
+        super().__init__()
+        self.norm, self.head = decoder.norm, decoder.head
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.norm(x))
+
+
+def pipeline_rank(reduce_alone: bool) -> dict:
+    "The weights of one rank's stage after the job, in 4 micro-batches; `reduce_alone`: as it comes, a stage without replicas reduces its gradients too."
+    prepare()
+    import deepspeed
+    from deepspeed.pipe import PipelineModule
+
+    deepspeed.init_distributed()
+    decoder = make_model()
+    names = {parameter: name for name, parameter in decoder.named_parameters()}
+    layers = [Embed(decoder), *decoder.blocks.children(), Project(decoder)]
+    module = PipelineModule(layers=layers, num_stages=RANKS, loss_fn=mean_loss, partition_method="uniform")
+    pieces = 4
+    config = {
+        "train_micro_batch_size_per_gpu": BATCH // pieces,
+        "gradient_accumulation_steps": pieces,
+        "gradient_clipping": 0.0,
+        "steps_per_print": 10_000,
+    }
+    engine, *_ = deepspeed.initialize(model=module, optimizer=make_optimizer(module), config=config)
+    if not reduce_alone:
+        engine.allreduce_gradients = lambda *args, **kwargs: None  # it refuses float64, and there is one replica
+    for inputs, targets in batches():
+        engine.train_batch(data_iter=iter(zip(inputs.chunk(pieces), targets.chunk(pieces))))
+    return {names[parameter]: parameter.detach().clone() for parameter in module.parameters()}
+
+
+def test_the_pipeline_gives_one_devices_weights():
+    first, last = launch(pipeline_rank, RANKS, False, echo=False, timeout=500)
+    assert not set(first) & set(last) and len(first) > 5 < len(last)
+    assert relative_difference(first | last, one_device()) <= CLOSE
+
+
+def test_the_pipeline_refuses_float64_gradients():
+    with pytest.raises(RankError, match="attempting to reduce an unsupported grad type: torch.float64"):
+        launch(pipeline_rank, RANKS, True, echo=False, timeout=500)

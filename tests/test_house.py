@@ -419,6 +419,20 @@ def test_make_says_which_python_it_needs(tmp_path):
     assert not (tmp_path / "venv").exists()
 
 
+def pinned(path: str) -> dict[str, str]:
+    "The exact versions that a file of constraints names, by normalised name."
+    lines = [line for line in (ROOT / path).read_text().split("\n") if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.!+-]+", line) for line in lines), path
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in (line.split("==") for line in lines)}
+
+
+def test_the_other_libraries_environment_is_pinned_to_the_same_pytorch():
+    peers = pinned("peers/constraints.txt")
+    wanted = [line for line in (ROOT / "peers" / "requirements.txt").read_text().split("\n") if line and not line.startswith("#")]
+    assert {"torch", "deepspeed", "fairscale", "horovod"} <= set(wanted) <= set(peers)
+    assert peers["torch"] == pinned("constraints.txt")["torch"]
+
+
 def pytest_run(folder: Path, text: str, *options: str, **environment: str) -> subprocess.CompletedProcess:
     "Run a test file under this repository's conftest."
     (folder / "tests").mkdir()
