@@ -92,7 +92,7 @@ def measure(pairs: int) -> tuple[list[tuple[float, ...]], float]:
         made = {"ours": ours(data), "ddp": ddp(data), "horovod": horovod(data, hvd)}
         seconds = paired({name: step for name, (_, step) in made.items()}, pairs)
     modules = [dict(module.named_parameters()) for module, _ in made.values()]
-    apart = max(float((tensor - modules[0][name]).abs().max()) for other in modules[1:] for name, tensor in other.items())
+    apart = max(float((tensor - modules[0][name]).detach().abs().max()) for other in modules[1:] for name, tensor in other.items())
     return seconds, apart
 
 
