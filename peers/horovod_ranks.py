@@ -1,6 +1,5 @@
 """Horovod in the processes that `launch` has started, beside `torch.distributed`, in place of `horovodrun`."""
 import os
-import threading
 from contextlib import contextmanager
 
 import torch.distributed as dist

@@ -28,6 +28,33 @@ def make_model(dtype: torch.dtype = torch.float64) -> nn.Module:
     return build(MODEL, dtype=torch.float64).to(dtype)
 
 
+class Embed(nn.Module):
+    "The part before the first block."
+
+    def __init__(self, decoder: nn.Module):
+        super().__init__()
+        self.embedding, self.positions = decoder.embedding, decoder.positions
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.embedding(tokens) + self.positions.weight[: tokens.shape[1]]
+
+
+class Project(nn.Module):
+    "The part behind the last block."
+
+    def __init__(self, decoder: nn.Module):
+        super().__init__()
+        self.norm, self.head = decoder.norm, decoder.head
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.norm(x))
+
+
+def as_layers(decoder: nn.Module) -> list[nn.Module]:
+    "The model as modules to be run one after the other, each on what the one before it gives: what pipelines cut into stages."
+    return [Embed(decoder), *decoder.blocks.children(), Project(decoder)]
+
+
 def make_optimizer(module: nn.Module) -> torch.optim.Optimizer:
     "PyTorch's own AdamW, as on one device."
     return torch.optim.AdamW(module.parameters(), **ADAMW)

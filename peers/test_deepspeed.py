@@ -4,8 +4,7 @@ import os
 import pytest
 import torch
 import torch.distributed as dist
-from one_job import BATCH, CLOSE, RANKS, batches, difference, make_model, make_optimizer, mean_loss, one_device, set_environment, weights
-from torch import nn
+from one_job import BATCH, CLOSE, RANKS, as_layers, batches, difference, make_model, make_optimizer, mean_loss, one_device, set_environment, weights
 
 from fsdl_course.parallel.data import relative_difference
 from fsdl_course.parallel.processes import RankError, launch
@@ -98,28 +97,6 @@ def test_without_help_zero_trains_a_float32_copy_of_a_float64_model(stage, float
     assert CLOSE < difference([found for found, _ in ranks], one_device()) <= 1e-4
 
 
-class Embed(nn.Module):
-    "The part before the first block."
-
-    def __init__(self, decoder: nn.Module):
-        super().__init__()
-        self.embedding, self.positions = decoder.embedding, decoder.positions
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.embedding(tokens) + self.positions.weight[: tokens.shape[1]]
-
-
-class Project(nn.Module):
-    "The part behind the last block."
-
-    def __init__(self, decoder: nn.Module):
-        super().__init__()
-        self.norm, self.head = decoder.norm, decoder.head
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.norm(x))
-
-
 def pipeline_rank(reduce_alone: bool) -> dict:
     "The weights of one rank's stage after the job, in 4 micro-batches; `reduce_alone`: as it comes, a stage without replicas reduces its gradients too."
     prepare()
@@ -129,8 +106,7 @@ def pipeline_rank(reduce_alone: bool) -> dict:
     deepspeed.init_distributed()
     decoder = make_model()
     names = {parameter: name for name, parameter in decoder.named_parameters()}
-    layers = [Embed(decoder), *decoder.blocks.children(), Project(decoder)]
-    module = PipelineModule(layers=layers, num_stages=RANKS, loss_fn=mean_loss, partition_method="uniform")
+    module = PipelineModule(layers=as_layers(decoder), num_stages=RANKS, loss_fn=mean_loss, partition_method="uniform")
     pieces = 4
     config = {
         "train_micro_batch_size_per_gpu": BATCH // pieces,

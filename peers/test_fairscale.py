@@ -1,9 +1,11 @@
-"""FairScale's OSS with ShardedDataParallel (ZeRO-2), and its FullyShardedDataParallel (ZeRO-3), against one device."""
+"""FairScale's OSS with ShardedDataParallel (ZeRO-2), its FullyShardedDataParallel (ZeRO-3) and its Pipe, against one device."""
 import pytest
 import torch
 import torch.distributed as dist
-from one_job import ADAMW, CLOSE, RANKS, batches, difference, make_model, make_optimizer, mean_loss, one_device, weights
+from one_job import ADAMW, CLOSE, RANKS, as_layers, batches, difference, make_model, make_optimizer, mean_loss, one_device, weights
+from torch import nn
 
+from fsdl_course.parallel.data import relative_difference
 from fsdl_course.parallel.processes import RankError, launch
 
 
@@ -53,3 +55,24 @@ def fsdp_rank(dtype: torch.dtype) -> dict:
 def test_fsdp_refuses_float64():
     with pytest.raises(RankError, match="ValueError: Expecting FP16 param type in FP32 & MP modes"):
         launch(fsdp_rank, RANKS, torch.float64, echo=False)
+
+
+def pipe_rank() -> dict:
+    "The weights after the job in 4 micro-batches: both stages in one process, each with a thread of its own."
+    from fairscale.nn import Pipe
+
+    decoder = make_model()
+    names = {parameter: name for name, parameter in decoder.named_parameters()}
+    pipe = Pipe(nn.Sequential(*as_layers(decoder)), balance=[2, 2], devices=["cpu", "cpu"], chunks=4)
+    optimizer = make_optimizer(pipe)
+    for inputs, targets in batches():
+        optimizer.zero_grad()
+        mean_loss(pipe(inputs), targets).backward()
+        optimizer.step()
+    return {names[parameter]: parameter.detach().clone() for parameter in pipe.parameters()}
+
+
+def test_pipe_gives_one_devices_weights():
+    "In a process that is ended afterwards: its threads keep Python from coming to an end."
+    [trained] = launch(pipe_rank, 1, echo=False)
+    assert relative_difference(trained, one_device()) <= CLOSE
