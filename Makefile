@@ -77,7 +77,7 @@ test-all: $(READY)
 peers: $(PEERS_READY) ## DeepSpeed, FairScale and Horovod
 
 $(PEERS_READY): | $(PEERS_PY)
-	@echo "Installing what people use instead of this course's code into $(PEERS) (once; about 5 minutes and 1.5 GB, and as long again to compile Horovod)"
+	@echo "Installing what people use instead of this course's code into $(PEERS) (once; 1.2 GB and a few minutes, and 5 to 10 more to compile Horovod unless its wheel is in the cache)"
 	@echo "  1 of 4  PyTorch, and what Horovod is built with"
 # First and alone: where a build without CUDA is on offer, nothing later may pull in the big one
 	@$(PEERS_PIP) setuptools wheel torch
@@ -117,7 +117,7 @@ bench: $(READY)
 
 clean:
 	rm -rf _docs _proc build dist *.egg-info .pytest_cache .hypothesis .make
-	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path "./$(VENV)/*" -not -path "./$(PEERS)/*" -prune -exec rm -rf {} +
 
 # In an environment of its own and without the old constraints; a build's label such as +cpu is no part of the version
 constraints:
