@@ -34,10 +34,10 @@ help: ## What can be made
 	@echo "make lessons    run notebooks for real and save what they print (all, or ARGS=nbs/...)"
 	@echo "make check      fail if anything that is written from the notebooks differs from what they give"
 	@echo "make docs       build the site into _docs/"
-	@echo "make bench      run benchmarks/*.py"
-	@echo "make peers         DeepSpeed, FairScale, Horovod and Megatron-core in $(PEERS) (once; compiles Horovod, which takes minutes)"
-	@echo "make test-peers    do one job with each of them, and compare the weights"
-	@echo "make bench-peers   time DDP against Horovod"
+	@echo "make bench      run benchmarks/*.py (ARGS=--save keeps the results and draws them)"
+	@echo "make peers      DeepSpeed, FairScale, Horovod and Megatron-core in $(PEERS) (once; compiles Horovod, which takes minutes)"
+	@echo "make test-peers do one job with each of them, and compare the weights"
+	@echo "make bench-peers  time DDP against Horovod"
 	@echo "make clean      remove what was built (not $(VENV), not $(PEERS), not $(DIR))"
 	@echo "make constraints  resolve all versions anew into constraints.txt"
 
@@ -113,7 +113,8 @@ docs: $(READY)
 
 bench: $(READY)
 	@shopt -s nullglob; scripts=(benchmarks/*.py); [ $${#scripts[@]} -gt 0 ] || echo "There are no benchmarks yet."; \
-	for script in "$${scripts[@]}"; do [ "$$script" != benchmarks/common.py ] || continue; echo "$$script"; $(PY) $$script; done
+	for script in "$${scripts[@]}"; do [ "$$script" != benchmarks/common.py ] || continue; echo "$$script"; $(PY) $$script $(ARGS); done
+	@[[ " $(ARGS) " != *" --save "* ]] || $(PY) -m tools.ratios
 
 clean:
 	rm -rf _docs _proc build dist *.egg-info .pytest_cache .hypothesis .make
