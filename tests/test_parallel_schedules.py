@@ -128,7 +128,7 @@ def slow_recount(simulation, until):
 times = st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 5), st.integers(0, 3))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(all_schedules(), times)
 def test_every_constructor_is_legal_exact_and_no_quicker_than_the_bound(schedule, durations):
     forward, input_gradient, weight_gradient, hop = durations
@@ -141,7 +141,7 @@ def test_every_constructor_is_legal_exact_and_no_quicker_than_the_bound(schedule
     assert schedule.held_until_backward == slow_recount(simulation, "B")
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(all_schedules(), times)
 def test_no_operation_starts_before_what_it_needs_and_stages_do_one_thing_at_a_time(schedule, durations):
     spans = list(simulate(schedule, *durations).spans)
