@@ -63,7 +63,7 @@ def memory_picture(model: Transformer, layout: Layout, limit: float, width: int 
 
 def traffic_picture(model: Transformer, layout: Layout, width: int = 760) -> Picture:
     "What the busiest rank sends in a step, by axis."
-    sent = {axis: number for axis, number in traffic(model, layout).items()}
+    sent = traffic(model, layout)
     return stacked_bars({axis: {axis: sent[axis]} for axis in ("dp", "pp", "tp")}, title="Bytes that the busiest rank sends in a step", width=width)
 
 # %% ../../nbs/03_parallel/09_mesh.ipynb #5d02429c

@@ -88,8 +88,10 @@ def layout_view(model: str = "bloom-176b", device: str = "A100 80GB SXM", **numb
     layout, trouble = explore.lay_out(transformer, **numbers)
     if layout is None:
         return f'<p role="status"><b>{trouble}</b></p>'
-    pictures = explore.ranks_picture(layout), explore.memory_picture(transformer, layout, limit), explore.traffic_picture(transformer, layout)
+    pictures = [explore.ranks_picture(layout), explore.memory_picture(transformer, layout, limit)]
     said = explore.verdict(transformer, layout, limit)
+    if layout.world_size > 1:
+        pictures.append(explore.traffic_picture(transformer, layout))
     return f'<p role="status">{said}</p>' + "".join(f"<p><b>{picture.title}</b></p>{picture.svg}" for picture in pictures)
 
 # %% ../../nbs/03_parallel/09_mesh.ipynb #97caea24
