@@ -83,13 +83,13 @@ QUICK = {
     "llama": [Layout(dp=2, pp=2, zero=3, micro_batches=2, schedule="zb_h1"), Layout(dp=3, tp=2, zero=2, micro_batch=2, recompute="full")],
     "bloom": [Layout(tp=2, pp=2, micro_batches=4, schedule="interleaved", virtual_stages=2)],
 }
-SIZES = [(1, 2, 2), (2, 1, 2), (2, 2, 1), (2, 2, 2), (4, 1, 2), (4, 2, 1), (1, 2, 4), (2, 1, 4), (1, 4, 2), (2, 4, 1)]
+BOXES = [(1, 2, 2), (2, 1, 2), (2, 2, 1), (2, 2, 2), (4, 1, 2), (4, 2, 1), (1, 2, 4), (2, 1, 4), (1, 4, 2), (2, 4, 1)]
 WAYS = [{"schedule": "1f1b"}, {"schedule": "gpipe", "recompute": "selective"}, {"schedule": "zb_h1"}, {"schedule": "1f1b", "recompute": "full"}, {"schedule": "naive"}]
 
 
 def combinations(model):
     "Layouts of all sizes with all ZeRO stages, of a global batch of 8; each way of scheduling and keeping comes up with each of them in turn."
-    for number, ((dp, tp, pp), zero) in enumerate(itertools.product(SIZES, range(4))):
+    for number, ((dp, tp, pp), zero) in enumerate(itertools.product(BOXES, range(4))):
         way = WAYS[number % len(WAYS)] if pp > 1 else {"recompute": WAYS[number % len(WAYS)].get("recompute", "none")}
         if pp == 2 and number % 3 == 0:
             way = {"schedule": "interleaved", "virtual_stages": 2}
