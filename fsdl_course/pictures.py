@@ -31,7 +31,7 @@ COLOURS = {
     "logits": "#c66a9f", "buffers": "#2490a0", "overhead": GREY,
     # where a step's time goes
     "compute": "#0072b2", "dp": "#d55e00", "tp": "#c66a9f", "pp": "#2490a0", "bubble": GREY, "idle": GREY,
-    "forward": "#0072b2", "backward": "#009e73", "weight": "#6a5acd", "wait": GREY, "all-reduce": "#d55e00",
+    "forward": "#0072b2", "backward": "#009e73", "weights": "#6a5acd", "wait": GREY, "all-reduce": "#d55e00",
     "F": "#0072b2", "B": "#009e73", "W": "#6a5acd",
 }
 "The course's own kinds keep one colour in every picture."
