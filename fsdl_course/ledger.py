@@ -6,7 +6,8 @@ __all__ = ['OPTIMIZERS', 'COLLECTIVES', 'KINDS', 'shard', 'larger', 'at_least', 
            'overhead', 'doublings', 'Collective', 'collective_bytes', 'collective_seconds', 'dp_bytes', 'tp_bytes',
            'final_norm_sums', 'pp_bytes', 'traffic', 'norm_activations', 'layer_activations', 'norm_sharers',
            'place_activations', 'chunk_activations', 'activations', 'alone_activations', 'recomputing',
-           'postponed_activations', 'stage_activations', 'value_text', 'Record', 'Row', 'Comparison', 'compare']
+           'before_weights', 'postponed_activations', 'stage_activations', 'value_text', 'Record', 'Row', 'Comparison',
+           'compare']
 
 # %% ../nbs/00_vocabulary.ipynb #7d7e0ff6
 from collections.abc import Callable, Iterable
@@ -454,6 +455,21 @@ def recomputing(model: Transformer, layout, seq: int, kept: Tally, last: bool) -
     return Tally(activations=kept["activations"] + once_more - last * mine * norm_activations(model, layout.precision), logits=0 * kept["logits"])
 
 
+def before_weights(model: Transformer, layout, seq: int, kept: Tally, depth: int, last: bool) -> Tally:
+    """What a micro-batch keeps within its B where W comes later: a layer has got the gradient of what its last matrix gave, and nothing has gone yet.
+
+    If layers are computed again, it is the chunk's first, and all after it have left what their W needs; otherwise the last, or (`last`) none, since logits go first.
+    Selective recomputation comes on top of this, and is left out.
+    """
+    e, tokens, h = PRECISIONS[layout.precision].compute, layout.micro_batch * seq, model.hidden
+    if layout.recompute != "full":
+        return kept if last else kept + Tally(activations=tokens * h * e)
+    mine = tokens // norm_sharers(layout)
+    ends = kept["activations"] - depth * mine * h * e - last * mine * norm_activations(model, layout.precision)
+    layer = Tally(activations=ends + layer_activations(model, layout, seq) + tokens * h * e, logits=0)
+    return layer + postponed_activations(model, layout, seq, depth - 1, last)
+
+
 def postponed_activations(model: Transformer, layout, seq: int, depth: int, last: bool) -> Tally:
     "Bytes kept of one micro-batch between its B and its W where both are apart: what goes into each matrix, and the gradient of what comes out."
     e, tokens, h = PRECISIONS[layout.precision].compute, layout.micro_batch * seq, model.hidden
@@ -485,6 +501,8 @@ def stage_activations(model: Transformer, layout: Layout, seq: int, stage: int) 
             others = held - kept[chunk]
             held = others + left[chunk] if schedule.split else others
             moments = [others + again[chunk], held]
+            if schedule.split:
+                moments.append(others + before_weights(model, layout, seq, kept[chunk], depths[chunk], last=chunk == chunks - 1))
         else:
             held = held - left[chunk]
             moments = []
