@@ -19,6 +19,7 @@ _LATER = {
     "Measurement": "measure",
     "Timeline": "measure",
     "DataParallel": "data",
+    "elastic": "faults",
     **dict.fromkeys(["Messages", "record", "all_reduce", "all_gather", "reduce_scatter", "broadcast", "loopback", "metered", "measure_link"], "collectives"),
 }
 

@@ -356,7 +356,7 @@ def start(job: Job, worker: Worker) -> tuple[int, History]:
     "The first step to do and the history before it, with everything else as it was left, if the job resumes another."
     if job.resume is None:
         return 0, History()
-    from .checkpoint import read_states  # knows torch.distributed.checkpoint, which takes a while to import
+    from fsdl_course.parallel.checkpoint import read_states  # knows torch.distributed.checkpoint, which takes a while to import
 
     about = load_checkpoint(job)
     read_states(worker, find_checkpoint(job.resume))
@@ -365,7 +365,7 @@ def start(job: Job, worker: Worker) -> tuple[int, History]:
 # %% ../../nbs/03_parallel/04_training.ipynb #77c0494d
 def save(job: Job, worker: Worker, history: History, step: int) -> None:
     "Write a checkpoint, all ranks at once: each what it holds, and the last word is rank 0's."
-    from .checkpoint import write_states
+    from fsdl_course.parallel.checkpoint import write_states
 
     begun = time.monotonic()
     path = job.checkpoint / f"step-{step:06d}"
