@@ -20,7 +20,7 @@ from fsdl_course.parallel.training import find_checkpoint, is_whole, train
 from fsdl_course.spec import Layout, Transformer
 
 
-# %% ../nbs/03_parallel/11_faults.ipynb #4c43b634
+# %% ../nbs/03_parallel/11_faults.ipynb #41fcd219
 TINY = Transformer(name="tiny", layers=4, hidden=16, heads=2, vocab=101, seq=8, tied=True)
 
 
