@@ -190,3 +190,27 @@ def test_expected_goodput_is_what_random_failures_leave():
             spent += left
         spent += restart
     assert done * interval / spent == pytest.approx(expected_goodput(interval, saving, between, restart), rel=0.02)
+
+
+# %% ../nbs/03_parallel/11_faults.ipynb #3df0368d
+def normalising():
+    "A network with buffers, and with a layer that is not trained."
+    network = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, 3))
+    network[2].requires_grad_(False)
+    return network
+
+
+def rows(step):
+    generator = torch.Generator().manual_seed(step)
+    return torch.randn(8, 6, generator=generator, dtype=torch.float64), torch.randint(3, (8,), generator=generator)
+
+
+def test_any_modules_buffers_and_frozen_parameters_are_saved_too(tmp_path):
+    replicas, shards = (Layout(dp=2, zero=zero, precision="float64") for zero in (0, 3))
+    never = train(normalising, replicas, data=rows, steps=4)
+    train(normalising, replicas, data=rows, steps=2, checkpoint=tmp_path)
+    resumed = train(normalising, shards, data=rows, steps=4, resume=tmp_path)
+    assert set(resumed.weights) == set(never.weights) and resumed.difference(never) <= 1e-10
+    assert resumed.weights["1.num_batches_tracked"] == 4 and resumed.replicas_agree
+    written = {piece.name for piece in contents(tmp_path / "step-000002")}
+    assert {"model.1.running_mean", "model.2.weight"} <= written and "optim.state.2.weight.exp_avg" not in written
