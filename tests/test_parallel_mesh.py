@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from fsdl_course.ledger import Tally, activations, states, traffic
 from fsdl_course.parallel.collectives import LoopbackMeter, metered, record
 from fsdl_course.parallel.explore import lay_out, ranks_picture, stage_memory, stages_shown, verdict
-from fsdl_course.parallel.ladder import Rung, climb, ladder_table
+from fsdl_course.parallel.ladder import Rung, climb, ladder_table, ticked
 from fsdl_course.parallel.measure import Clock
 from fsdl_course.parallel.mesh import AXES, Mesh, axis_seconds, make_groups
 from fsdl_course.parallel.processes import launch
@@ -122,6 +122,7 @@ def test_a_rung_finds_what_is_wrong():
     short = dataclasses.replace(good.run, bytes=Tally(dp=1), replicas_agree=False, memory_by_rank=[Tally(tally, gradients=3) for tally in good.run.memory_by_rank])
     found = " ".join(Rung("x", short, good.alone).faults())
     assert "1 bytes were sent on dp" in found and "should have the same weights" in found and "rank 1 holds 3 bytes of gradients" in found
+    assert [ticked(measured, 8, 3)[-1] for measured in (8, 10, 12, 7)] == ["✓", "≈", "✗", "✗"]
     assert ladder_table([good]).count("✓") == 6 and ladder_table([Rung("x", short, good.alone)]).count("✗") == 3
 
 

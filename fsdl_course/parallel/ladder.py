@@ -66,12 +66,13 @@ STATES, KEPT = ("parameters", "gradients", "optimizer"), ("activations", "logits
 
 
 def leeway(model: Transformer, layout: Layout) -> int:
-    """Bytes by which a rank may keep more for the backward pass than the ledger says: none, but with ZB-H1 two hidden vectors a token.
+    """Bytes by which a rank may keep more for the backward pass than the ledger says: none; but with ZB-H1 and selective recomputation what an attention keeps.
 
-    The ledger knows what is kept before a B and after it. During B, gradients that W will need are there already while some of what they were made of still is.
+    There an attention is computed again within a B whose other gradients wait for their W: the ledger follows each of the two, but not both together.
     """
-    split = layout.schedule == "zb_h1" and layout.pp > 1
-    return split * 2 * layout.micro_batch * model.seq * model.hidden * PRECISIONS[layout.precision].compute
+    both = layout.schedule == "zb_h1" and layout.pp > 1 and layout.recompute == "selective"
+    numbers = 4 * model.heads * model.head_dim // layout.tp + model.hidden
+    return both * layout.micro_batch * model.seq * numbers * PRECISIONS[layout.precision].compute
 
 
 def misheld(rung: Rung) -> list[str]:
