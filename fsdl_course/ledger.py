@@ -284,8 +284,9 @@ def tp_bytes(model: Transformer, layout):
     before = layout.micro_batches * 2 * half
     after = layout.micro_batches * ((2 + sp) * half + 3 * collective_bytes("all_reduce", tokens, t, larger(size.compute, 4)))
     # Gradients of what all ranks have alike, under sequence parallelism: once a step, or as often as ZeRO takes the gradients away.
-    often = sp * (1 + (layout.zero >= 2) * (layout.micro_batches - 1))
-    finally_often = sp * (1 + (layout.zero >= 2) * (final_norm_sums(model, layout) - 1))
+    each = larger(layout.zero, 3 * (layout.offload == "all")) >= 2  # offloading all works as ZeRO-3, whatever `zero` is
+    often = sp * (1 + each * (layout.micro_batches - 1))
+    finally_often = sp * (1 + each * (final_norm_sums(model, layout) - 1))
 
     def alike(elements, times=often):
         return times * collective_bytes("all_reduce", elements, t, size.gradients)

@@ -262,6 +262,8 @@ def test_traffic_by_axis():
     assert traffic(model, Layout(dp=3, zero=1))["dp"] - traffic(model, Layout(dp=3))["dp"] == 2 * 3 * 8  # padding of each buffer: 2 elements a layer, 1 in the rest
     assert traffic(model, Layout(dp=4, zero=3, micro_batches=2))["dp"] == 2 * 3 * 3 * model.parameters // 4 * 4
     assert traffic(model, Layout(dp=2), units=[5, 5])["dp"] == 2 * 1 * 6 * 4
+    spread = Layout(tp=2, sequence_parallel=True, micro_batches=3)
+    assert traffic(model, spread.replace(offload="all")) == traffic(model, spread.replace(zero=3))
     assert traffic(model, Layout(dp=3, recompute="full"))["dp"] == traffic(model, Layout(dp=3, zero=1))["dp"]  # layer by layer, as if sharded
     tensor = 32 * 64 * 4
     assert traffic(model, Layout(tp=2))["tp"] == 4 * 4 * tensor + 2 * tensor + 3 * 32 * 4
