@@ -66,13 +66,15 @@ STATES, KEPT = ("parameters", "gradients", "optimizer"), ("activations", "logits
 
 
 def leeway(model: Transformer, layout: Layout) -> int:
-    """Bytes by which a rank may keep more for the backward pass than the ledger says: none; but with ZB-H1 and selective recomputation what an attention keeps.
+    """Bytes by which a rank may keep more for the backward pass than the ledger says: none, but with ZB-H1 in two cases that it does not follow to the end.
 
-    There an attention is computed again within a B whose other gradients wait for their W: the ledger follows each of the two, but not both together.
+    There gradients wait for their W within a B that goes on. With sequence parallelism gathered inputs wait too, beside the parts that they were gathered from:
+    three hidden vectors a token at most. With selective recomputation an attention is computed again meanwhile: at most its four matrices more.
     """
-    both = layout.schedule == "zb_h1" and layout.pp > 1 and layout.recompute == "selective"
-    numbers = 4 * model.heads * model.head_dim // layout.tp + model.hidden
-    return both * layout.micro_batch * model.seq * numbers * PRECISIONS[layout.precision].compute
+    late = layout.schedule == "zb_h1" and layout.pp > 1
+    selective = layout.recompute == "selective"
+    numbers = selective * 4 * model.heads * model.head_dim // layout.tp + (selective or layout.sequence_parallel) * 3 * model.hidden
+    return late * layout.micro_batch * model.seq * numbers * PRECISIONS[layout.precision].compute
 
 
 def misheld(rung: Rung) -> list[str]:
