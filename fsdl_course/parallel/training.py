@@ -30,7 +30,7 @@ from torch import nn
 
 from ..ledger import Tally
 from ..models import SavedForBackward, build, watched
-from .collectives import Messages, all_reduce, record
+from .collectives import Messages, all_gather, record
 from .data import DataParallel
 from .measure import Clock, Measurement, Timeline
 from .processes import launch, progress
@@ -252,7 +252,9 @@ class History:
         "Sum what is waiting over the ranks; all ranks must ask at the same time."
         if self._waiting:
             parts = torch.tensor(self._waiting, dtype=torch.float64)
-            all_reduce(parts, axis="control")
+            everybody = parts.new_empty(dist.get_world_size(), *parts.shape)
+            all_gather(everybody, parts, axis="control")
+            parts = sum(everybody)  # rank by rank: in an all-reduce the order depends on how many steps are settled together
             self.losses += parts[:, 0].tolist()
             self.grad_norms += parts[:, 1].sqrt().tolist()
             self._waiting = []
