@@ -213,6 +213,7 @@ def step_on_the_device(job):
     return seen, sent[-1]
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not LoopbackMeter.available(), reason="the loopback counter is Linux's")
 def test_the_loopback_device_confirms_the_bytes_of_a_combined_run():
     ranks = launch(step_on_the_device, COMBINED.world_size, job_of(WIDE, COMBINED))

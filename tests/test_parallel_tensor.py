@@ -265,6 +265,7 @@ def metered_step(sequence_parallel):
     return messages.bytes, metered(step, repeats=8)
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not LoopbackMeter.available(), reason="the system has no such counter")
 @pytest.mark.parametrize("sequence_parallel", [False, True])
 def test_the_device_saw_what_was_recorded(sequence_parallel):
