@@ -194,8 +194,15 @@ def output_faults(cell: dict) -> list[str]:
     return faults
 
 
+def exercise_minutes(notebook: dict) -> int:
+    "The minutes of all exercises together, as their own headers give them."
+    found = (re.search(r"^★[★☆]{2} · (\d+) min", cell["source"], re.M) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+    return sum(int(match[1]) for match in found if match)
+
+
 def header_faults(notebook: dict, cost: dict | None, lesson: bool | None = None) -> list[str]:
-    "A notebook opens with title and promise, a lesson with its minutes and difficulty too; seconds or GiB named there are those measured."
+    """A notebook opens with title and promise, a lesson with its minutes and difficulty too; seconds or GiB named there are those measured,
+    and minutes for the exercises are their sum."""
     first = notebook["cells"][0]["source"] if notebook["cells"] else ""
     heads = [line for cell in notebook["cells"][:3] if cell["cell_type"] == "markdown" for line in cell["source"].split("\n") if "★" in line]
     faults = []
@@ -203,6 +210,9 @@ def header_faults(notebook: dict, cost: dict | None, lesson: bool | None = None)
         faults.append("it does not open with `# Title` and `> one-line promise`")
     if lesson and not any(re.search(r"\d+ min", line) for line in heads):
         faults.append("no header line with its minutes and difficulty, like **40 minutes · ★★☆ · ...**")
+    minutes = exercise_minutes(notebook)
+    if lesson and minutes and not any(f", and {minutes} for the exercises" in line for line in heads):
+        faults.append(f"the header does not say ', and {minutes} for the exercises', the sum of their minutes")
     for line in heads[:1] if cost else []:
         for pattern, key, unit in ((r"([\d.]+) ?(?:s\b|seconds)", "seconds", "s"), (r"([\d.]+) ?GiB", "gib", "GiB")):
             told = re.search(pattern, line)

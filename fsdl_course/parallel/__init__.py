@@ -22,7 +22,6 @@ _LATER = {
     "Sharded": "sharded",
     "Pipeline": "pipeline",
     "Mesh": "mesh",
-    "elastic": "faults",
     **dict.fromkeys(["replicas_agree", "gradients_match", "collectives_match", "batches_disjoint"], "zoo"),
     "elastic": "faults",
     **dict.fromkeys(["Messages", "record", "all_reduce", "all_gather", "reduce_scatter", "broadcast", "loopback", "metered", "measure_link"], "collectives"),

@@ -401,7 +401,7 @@ def reduce_scatter(output: torch.Tensor, input: torch.Tensor, *, op: str = "sum"
     """
     flat, whole, mean = _flat(output, "output"), _flat(input, "input"), _mean(op, output)
     with Wire("reduce_scatter", group, axis, tag) as wire:
-        n, rank = wire.size, wire.rank
+        n = wire.size
         _fits(output, input, n, "input")
         if flat.numel():
             chunks = whole.view(n, -1)
