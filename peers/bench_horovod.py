@@ -109,11 +109,13 @@ def main() -> None:
         lines.append({"first": first, "second": second, "ratio": ratio, "low": low, "high": high})
     if options.save:
         RESULTS.mkdir(exist_ok=True)
-        medians = {f"{name}_ms": 1e3 * statistics.median(column) for name, column in columns.items()}
-        more = {"pairs": options.pairs, "torch": torch.__version__, "horovod": version("horovod"), "date": date.today().isoformat()}
+        libraries = {"ddp": f"DDP, torch {torch.__version__}", "horovod": f"Horovod, {version('horovod')}", "ours": "ours"}
         with (RESULTS / "horovod.jsonl").open("a") as file:
             for line in lines:
-                file.write(json.dumps({"benchmark": "horovod", "model": SIZE, **line, **medians, **more}) + "\n")
+                first, second = line.pop("first"), line.pop("second")
+                medians = {"ours_ms": 1e3 * statistics.median(columns[first]), "library_ms": 1e3 * statistics.median(columns[second])}
+                said = {"benchmark": "horovod", "model": SIZE, "variant": f"{NAMES[second]} / {NAMES[first]}", **line, **medians, "library": libraries[second]}
+                file.write(json.dumps({**said, "pairs": options.pairs, "date": date.today().isoformat()}) + "\n")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ def latest(folder: Path) -> list[dict]:
 def name_of(line: dict) -> str:
     "What a row says at its side."
     library = line["library"].split(",")[0]
-    return f"{line['benchmark'].replace('_', ' ')}: {library} / ours\n{line['model']}, {line['variant']}"
+    who = line["variant"] if "/" in line["variant"] else f"{library} / ours"
+    return f"{line['benchmark'].replace('_', ' ')}: {who}\n" + ", ".join(dict.fromkeys([line["model"], line["variant"]]) if who != line["variant"] else [line["model"]])
 
 
 def draw(lines: list[dict], path: Path) -> Path:
