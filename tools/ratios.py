@@ -1,6 +1,6 @@
 """Draw what the benchmarks last saved: `python -m tools.ratios` reads benchmarks/results/*.jsonl and writes benchmarks/ratios.svg.
 
-One row for each line of each benchmark: the library's time over ours with its 95% interval (above 1, ours is faster), and beside it the bytes held.
+One row for each line of each benchmark: the library's time over ours with its 95% interval (above 1, ours is faster). The bytes held stand in benchmarks/README.md.
 """
 import json
 from pathlib import Path
@@ -28,9 +28,11 @@ def latest(folder: Path) -> list[dict]:
 
 def name_of(line: dict) -> str:
     "What a row says at its side."
-    library = line["library"].split(",")[0]
-    who = line["variant"] if "/" in line["variant"] else f"{library} / ours"
-    return f"{line['benchmark'].replace('_', ' ')}: {who}\n" + ", ".join(dict.fromkeys([line["model"], line["variant"]]) if who != line["variant"] else [line["model"]])
+    if "/" in line["variant"]:  # it says itself whose time is divided by whose
+        who, what = line["variant"], line["model"]
+    else:
+        who, what = f"{line['library'].split(',')[0]} / ours", f"{line['model']}, {line['variant']}"
+    return f"{line['benchmark'].replace('_', ' ')}: {who}\n{what}"
 
 
 def draw(lines: list[dict], path: Path) -> Path:
