@@ -4,6 +4,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
   'syms': { 'fsdl_course.cli': { 'fsdl_course.cli.main': ('08_house/handout.html#main', 'fsdl_course/cli.py'),
                                  'fsdl_course.cli.parser': ('08_house/handout.html#parser', 'fsdl_course/cli.py'),
                                  'fsdl_course.cli.start_lab': ('08_house/handout.html#start_lab', 'fsdl_course/cli.py')},
+            'fsdl_course.compute.stacks': { 'fsdl_course.compute.stacks.Stack': ( '04_compute/memory.html#stack',
+                                                                                  'fsdl_course/compute/stacks.py')},
             'fsdl_course.exercises': { 'fsdl_course.exercises.Guess': ('08_house/exercises.html#guess', 'fsdl_course/exercises.py'),
                                        'fsdl_course.exercises.Guess.__repr__': ( '08_house/exercises.html#guess.__repr__',
                                                                                  'fsdl_course/exercises.py'),
