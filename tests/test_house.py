@@ -366,6 +366,15 @@ def test_modules_on_the_ground_need_the_standard_library_only(module):
     assert imported(f"fsdl_course.{module}")[1] <= {"fsdl_course"} | ({"drawsvg"} if module == "pictures" else set())
 
 
+@pytest.mark.parametrize("module", sorted(path.stem for path in (ROOT / "fsdl_course" / "compute").glob("*.py")))
+def test_compute_needs_the_standard_library_and_knows_nothing_of_ranks(module):
+    done = subprocess.run([sys.executable, "-c", f"import fsdl_course.compute.{module}, sys; print(*sys.modules)"], capture_output=True, text=True, check=True, cwd=ROOT)
+    known = set(done.stdout.split())
+    assert not {name for name in known if name.startswith(("fsdl_course.parallel", "fsdl_course.models"))}
+    if module != "widgets":
+        assert not known & {"numpy", "pandas", "torch", "scipy", "matplotlib", "ipywidgets"}
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     "The wheel of this checkout, built by way of a source distribution, from a copy and without the network."
