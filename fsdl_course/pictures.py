@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PALETTE', 'GREY', 'COLOURS', 'FAINT', 'contrast', 'colours', 'format_bytes', 'format_seconds', 'format_quantity',
            'Picture', 'Span', 'timeline', 'stacked_bars', 'cube', 'steps', 'messages_grid', 'replay', 'Box', 'flow',
-           'style']
+           'chart', 'ranges', 'style']
 
 # %% ../nbs/08_house/03_pictures.ipynb #ec22e0bf
 import hashlib
@@ -815,6 +815,167 @@ def _crosses(one: tuple[float, float], other: tuple[float, float], box: tuple[fl
     "Whether a line along the grid runs through a box."
     x, y, w, h = box
     return min(one[0], other[0]) < x + w and max(one[0], other[0]) > x and min(one[1], other[1]) < y + h and max(one[1], other[1]) > y
+
+# %% ../nbs/08_house/03_pictures.ipynb #eec80d15
+_SHAPES = ("circle", "square", "triangle", "diamond")
+
+
+class _Scale:
+    "Where a value lies on an axis of `room` pixels that begins at `start`, linear or logarithmic, and its round numbers."
+
+    def __init__(self, values: Iterable[float], start: float, room: float, log: bool, name: str, unit: str = ""):
+        values = [float(value) for value in values]
+        for value in values:
+            if not math.isfinite(value) or (log and value <= 0):
+                raise ValueError(f"series: {name} must be finite{' and above 0 on a logarithmic axis' if log else ''}, not {value}")
+        self.start, self.room, self.turn = start, room, (math.log10 if log else float)
+        low, high = min(map(self.turn, values)), max(map(self.turn, values))
+        edge = 0.04 * (high - low) or (0.1 if log else 0.1 * abs(high) or 1)
+        self.low, self.high = low - edge, high + edge
+        if not log and min(values) >= 0:
+            self.low = max(self.low, 0)
+        self.ticks = self._powers_of_two() if log and unit == "bytes" else self._round_numbers(log)
+
+    def __call__(self, value: float) -> float:
+        return self.start + (self.turn(value) - self.low) / (self.high - self.low) * self.room
+
+    def _powers_of_two(self) -> list[float]:
+        "Bytes are counted in powers of 1024, so round numbers of them are powers of two."
+        found = [2.0**power for power in range(60) if self.low <= power * math.log10(2) <= self.high]
+        return found[::math.ceil(len(found) / 8)] or [10**self.low, 10**self.high]
+
+    def _round_numbers(self, log: bool) -> list[float]:
+        if not log:
+            return _ticks(self.low, self.high)
+        powers = range(math.floor(self.low), math.ceil(self.high) + 1)
+        for steps in ((1,), (1, 3), (1, 2, 5)):
+            found = [m * 10.0**power for power in powers for m in steps if self.low <= math.log10(m * 10.0**power) <= self.high]
+            if len(found) >= 3:
+                return found[::math.ceil(len(found) / 9)]
+        return found or [10**self.low, 10**self.high]
+
+
+def _marker(shape: str, x: float, y: float, size: float, fill: str, tip: str, **more: Any) -> Any:
+    "A point: shapes differ as well as colours, for those who see few colours."
+    s = size
+    corners = {"square": (-s, -s, s, -s, s, s, -s, s), "triangle": (0, -1.2 * s, 1.15 * s, 0.9 * s, -1.15 * s, 0.9 * s), "diamond": (0, -1.4 * s, 1.4 * s, 0, 0, 1.4 * s, -1.4 * s, 0)}
+    if shape == "circle":
+        mark = draw.Circle(_round(x), _round(y), s, fill=fill, **more)
+    else:
+        mark = draw.Lines(*(_round((x, y)[i % 2] + d) for i, d in enumerate(corners[shape])), close=True, fill=fill, **more)
+    if tip:
+        mark.append_title(tip)
+    return mark
+
+# %% ../nbs/08_house/03_pictures.ipynb #d2adeb50
+def _amount(value: float, unit: str) -> str:
+    "A value with its unit; dollars stand before it, with their thousands apart."
+    if unit == "$":
+        return f"${value:,.0f}" if abs(value) >= 100 else f"${value:.3g}"
+    return format_quantity(value, unit)
+
+
+def _chart_axes(drawing: draw.Drawing, across: _Scale, up: _Scale, x: tuple[str, str], y: tuple[str, str], top: float, width: float, height: float) -> None:
+    bottom, right = height - 48, width - 24
+    for value in across.ticks:
+        at = _round(across(value))
+        drawing.append(draw.Line(at, _round(top), at, bottom, stroke="currentColor", stroke_width=0.5, stroke_opacity=0.25))
+        drawing.append(_text(_amount(value, x[1]), at, bottom + 16, 11, "middle"))
+    for value in up.ticks:
+        at = _round(up(value))
+        drawing.append(draw.Line(across.start, at, right, at, stroke="currentColor", stroke_width=0.5, stroke_opacity=0.25))
+        drawing.append(_text(_amount(value, y[1]), across.start - 8, at + 4, 11, "end"))
+    drawing.append(draw.Line(across.start, bottom, right, bottom, stroke="currentColor", stroke_width=1))
+    drawing.append(draw.Line(across.start, _round(top), across.start, bottom, stroke="currentColor", stroke_width=1))
+    drawing.append(_text(x[0], (across.start + right) / 2, height - 10, 12, "middle"))
+    drawing.append(_text(y[0], 4, top - 8, 12))
+
+
+def _chart_mark(drawing: draw.Drawing, label: str, x: float, y: float, width: float, tip: str) -> None:
+    ring = draw.Circle(_round(x), _round(y), 8, fill="none", stroke="currentColor", stroke_width=2)
+    ring.append_title(tip)
+    drawing.append(ring)
+    drawing.append(draw.Circle(_round(x), _round(y), 2.5))
+    beyond = x + 14 + _text_width(label, 12) > width
+    drawing.append(_text(label, x - 13 if beyond else x + 13, y - 7, 12, "end" if beyond else "start", font_weight="bold"))
+
+
+def _chart_in_words(series: Mapping[str, list], marks: Mapping[str, Sequence[float]], x: str, y: str, x_unit: str, y_unit: str) -> str:
+    words = []
+    for kind, found in series.items():
+        if found:
+            first, last = min(found, key=lambda p: p[0]), max(found, key=lambda p: p[0])
+            words.append(f"{kind}: {len(found)} points, from {_amount(first[0], x_unit)}, {_amount(first[1], y_unit)} to {_amount(last[0], x_unit)}, {_amount(last[1], y_unit)}.")
+    words += [f"{label}: {_amount(place[0], x_unit)}, {_amount(place[1], y_unit)}." for label, place in marks.items()]
+    return f"{y} against {x}. " + " ".join(words)
+
+# %% ../nbs/08_house/03_pictures.ipynb #2499020d
+def chart(series: Mapping[str, Iterable[Sequence[Any]]], *, title: str, x: str, y: str, x_unit: str = "", y_unit: str = "", log: str = "",
+          lines: Iterable[str] = (), marks: Mapping[str, Sequence[float]] | None = None, description: str = "", width: int = 760, height: int = 360) -> Picture:
+    """Points, and lines through them, on two axes: a frontier, a price over time, a roofline.
+
+    series: {kind: [(x, y) or (x, y, words for the point), ...]}; `lines` names the kinds whose points are joined and not drawn one by one.
+    x, y: what the axes say; x_unit, y_unit: "bytes", "seconds" or a word behind each number ("$" stands before it). log: "x", "y", "xy" or "".
+    marks: {label: (x, y)}: places of note, drawn large with their label. description: what is to be seen, in words; made up from the points if left out.
+    Raises ValueError for no points, for values that are not finite, and for what a logarithmic axis has no place for.
+    """
+    series, lines, marks = {kind: [tuple(point) for point in points] for kind, points in series.items()}, set(lines), dict(marks or {})
+    points = [point for found in series.values() for point in found] + list(marks.values())
+    if not points:
+        raise ValueError("series: there is nothing to draw; give {kind: [(x, y), ...]}")
+    if not lines <= set(series):
+        raise ValueError(f"lines: {', '.join(sorted(lines - set(series)))} is not in series, which has {', '.join(series)}")
+    fills = colours(series)
+    drawing, left = _canvas(width, height), 78
+    top = 8 + _legend(drawing, fills, left, 4, width - left) + 18
+    across = _Scale((p[0] for p in points), left, width - left - 24, "x" in log, "x", x_unit)
+    up = _Scale((p[1] for p in points), height - 48, top - height + 48, "y" in log, "y", y_unit)
+    _chart_axes(drawing, across, up, (x, x_unit), (y, y_unit), top, width, height)
+    for number, (kind, found) in enumerate(series.items()):
+        places = [(across(p[0]), up(p[1])) for p in found]
+        if kind in lines and len(places) > 1:
+            drawing.append(draw.Lines(*(_round(c) for place in places for c in place), close=False, fill="none", stroke=fills[kind], stroke_width=2, stroke_linejoin="round"))
+        for p, place in zip(found, places):
+            tip = f"{p[2] if len(p) > 2 else kind}: {_amount(p[0], x_unit)}, {_amount(p[1], y_unit)}"
+            drawing.append(_marker(_SHAPES[number % 4], *place, 2 if kind in lines else 4.5, fills[kind], tip, fill_opacity=0.85))
+    for label, place in marks.items():
+        _chart_mark(drawing, label, across(place[0]), up(place[1]), width, f"{label}: {_amount(place[0], x_unit)}, {_amount(place[1], y_unit)}")
+    return Picture(drawing, title, description or _chart_in_words(series, marks, x, y, x_unit, y_unit))
+
+# %% ../nbs/08_house/03_pictures.ipynb #596450ae
+def ranges(rows: Mapping[str, Sequence[float]], *, title: str, unit: str = "", middle_label: str = "as assumed", width: int = 760) -> Picture:
+    """A bar from low to high for each row, around a line at what is assumed: what a result hangs on ("tornado").
+
+    rows: {label: (result at one end, result as assumed, result at the other end)} with an optional fourth, words such as "500 to 900 W". The middle must be the same in all rows. The widest bar comes first.
+    unit: as in `chart`. Raises ValueError for no rows, values that are not finite, or middles that differ.
+    """
+    if not rows:
+        raise ValueError("rows: there is nothing to draw; give {label: (low, middle, high)}")
+    for label, row in rows.items():
+        if not all(math.isfinite(value) for value in row[:3]):
+            raise ValueError(f"rows: {label!r} must be finite, not {tuple(row[:3])}")
+    middles = {float(f"{row[1]:.9g}") for row in rows.values()}
+    if len(middles) > 1:
+        raise ValueError(f"rows: all must have the same middle, not {sorted(middles)}")
+    middle = next(iter(rows.values()))[1]
+    order = sorted(rows.items(), key=lambda row: -abs(row[1][2] - row[1][0]))
+    names = [f"{label} ({row[3]})" if len(row) > 3 else label for label, row in order]
+    left = min(20 + max(_text_width(name) for name in names), 0.5 * width)
+    # Room on both sides for the numbers at a bar's ends
+    scale = _Scale([value for row in rows.values() for value in row[:3]], left + 80, width - left - 160, False, "rows")
+    drawing, y = _canvas(width, 34 * len(rows) + 46), 30
+    at = _round(scale(middle))
+    drawing.append(_text(f"{middle_label}: {_amount(middle, unit)}", at, 16, 12, "middle"))
+    for name, (label, row) in zip(names, order):
+        drawing.append(_text(name, left - 6, y + 17, 12, "end"))
+        for end, fill in ((row[0], PALETTE[0]), (row[2], PALETTE[1])):
+            x, beside = scale(end), end >= middle
+            drawing.append(_box(min(x, scale(middle)), y, abs(x - scale(middle)), 26, fill, tip=f"{name}: {_amount(end, unit)}"))
+            drawing.append(_text(_amount(end, unit), x + (6 if beside else -6), y + 17, 11, "start" if beside else "end"))
+        y += 34
+    drawing.append(draw.Line(at, 22, at, _round(y), stroke="currentColor", stroke_width=1.4))
+    words = " ".join(f"{name}: from {_amount(row[0], unit)} to {_amount(row[2], unit)}." for name, (_, row) in zip(names, order))
+    return Picture(drawing, title, f"{middle_label}: {_amount(middle, unit)}. {words}")
 
 # %% ../nbs/08_house/03_pictures.ipynb #5a5af87e
 def style() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from fsdl_course.pictures import (
     Box,
     Picture,
     Span,
+    chart,
     colours,
     contrast,
     cube,
@@ -22,6 +23,7 @@ from fsdl_course.pictures import (
     format_quantity,
     format_seconds,
     messages_grid,
+    ranges,
     replay,
     stacked_bars,
     steps,
@@ -299,6 +301,35 @@ def test_bad_maps_are_refused():
         flow([Box("a", "", 0, 0), Box("a", "", 1, 0)], title="twice")
     with pytest.raises(ValueError, match="arrows: there is no box named 'b'"):
         flow([Box("a", "", 0, 0)], [("a", "b")], title="nowhere")
+
+
+# %% ../nbs/08_house/03_pictures.ipynb #66d46f23
+def test_a_chart_puts_points_where_the_axes_say():
+    picture = chart({"a": [(1, 1), (10, 100), (100, 10_000)], "b": [(1, 5000, "here")]}, title="t", x="x", y="y", log="xy", lines=["a"])
+    found = re.search(r"""<path d="M([^"]*)" fill="none" """, picture.svg)[1]
+    numbers = [float(n) for n in re.findall(r"-?[0-9.]+", found)]
+    (x0, y0), (x1, y1), (x2, y2) = zip(numbers[::2], numbers[1::2])
+    assert x1 - x0 == pytest.approx(x2 - x1, abs=0.2) and y0 - y1 == pytest.approx(y1 - y2, abs=0.2) and y0 > y1
+    assert "here: 1, 5000" in picture.svg and "a: 3 points" in picture.description
+
+
+def test_a_chart_says_what_it_cannot_draw():
+    for bad, word in (({}, "series"), ({"a": [(0, 1)]}, "above 0"), ({"a": [(math.nan, 1)]}, "finite")):
+        with pytest.raises(ValueError, match=word):
+            chart(bad, title="t", x="x", y="y", log="xy")
+    with pytest.raises(ValueError, match="lines: z"):
+        chart({"a": [(1, 1)]}, title="t", x="x", y="y", lines=["z"])
+    assert chart({"a": [(1, 1)]}, title="t", x="x", y="y", marks={"m": (1, 2)}).svg.count("<circle") == 3
+
+
+def test_ranges_puts_the_widest_first_and_wants_one_middle():
+    picture = ranges({"small": (9, 10, 11), "large": (5, 10, 20, "from a to b")}, title="t", unit="$")
+    assert picture.description.index("large (from a to b)") < picture.description.index("small")
+    assert "$20" in picture.svg
+    with pytest.raises(ValueError, match="same middle"):
+        ranges({"a": (1, 2, 3), "b": (1, 3, 4)}, title="t")
+    with pytest.raises(ValueError, match="rows"):
+        ranges({}, title="t")
 
 
 # %% ../nbs/08_house/03_pictures.ipynb #c4e490a4
