@@ -27,3 +27,9 @@ def __getattr__(name: str):
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *_LATER])
+
+# %% ../../nbs/04_compute/04_time.ipynb #f7fee0ed
+_LATER.update({"step_seconds": "timing"})
+
+# %% ../../nbs/04_compute/11_validated.ipynb #85df9274
+_LATER.update({"estimate": "estimating", "Estimate": "estimating", "stack_for": "estimating"})

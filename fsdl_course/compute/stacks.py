@@ -22,7 +22,8 @@ class Stack:
     Time. matmul: {architecture: fraction of the dense 16-bit rate that large products reach}; half_depth: inner dimension at which half of that is reached;
     misaligned, uneven: what is left of it if a dimension is no multiple of 8, of 64; flash: fraction of the dense rate within flash attention.
     passes: how often a layer's hidden vectors go through memory beside the products (forward). link, network: fractions of the links' rates that collectives reach.
-    exposed: part of the shorter of work and overlapped traffic that shows nevertheless.
+    exposed: part of the shorter of work and overlapped traffic that shows nevertheless. overlap: whether gradients travel during the backward pass without ZeRO-3 too.
+    split_hops: whether each tp rank sends a part of what goes to the next stage, instead of all of them the whole.
     """
     name: str
     about: str
@@ -46,6 +47,8 @@ class Stack:
     link: float = 0.5
     network: float = 0.65
     exposed: float = 0.22
+    overlap: bool = False
+    split_hops: bool = False
 
 # %% ../../nbs/04_compute/02_memory.ipynb #868ba195
 REACHED = {"Ampere": 0.89, "Hopper": 0.69}
@@ -53,9 +56,9 @@ REACHED = {"Ampere": 0.89, "Hopper": 0.69}
 # What each reaches
 _REACHED = {
     "megatron-deepspeed": {"matmul": REACHED, "passes": 60.0, "link": 0.5, "network": 0.55},
-    "megatron": {"matmul": REACHED, "passes": 2.0, "link": 0.5, "network": 0.65},
-    "fsdp": {"matmul": REACHED, "passes": 40.0, "link": 0.19, "network": 1.0},
-    "maxtext": {"matmul": {"TPU": 0.75}, "passes": 10.0, "link": 0.5, "network": 0.65},
+    "megatron": {"matmul": REACHED, "passes": 2.0, "link": 0.5, "network": 0.65, "split_hops": True},
+    "fsdp": {"matmul": REACHED, "passes": 40.0, "link": 0.19, "network": 1.0, "overlap": True},
+    "maxtext": {"matmul": {"TPU": 0.75}, "passes": 10.0, "link": 0.5, "network": 0.65, "overlap": True},
     "course": {"matmul": {}, "passes": 40.0, "link": 1.0, "network": 1.0},
 }
 
