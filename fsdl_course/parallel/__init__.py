@@ -24,6 +24,7 @@ _LATER = {
     "Mesh": "mesh",
     **dict.fromkeys(["replicas_agree", "gradients_match", "collectives_match", "batches_disjoint"], "zoo"),
     "elastic": "faults",
+    "measure_here": "here",
     **dict.fromkeys(["Messages", "record", "all_reduce", "all_gather", "reduce_scatter", "broadcast", "loopback", "metered", "measure_link"], "collectives"),
 }
 
