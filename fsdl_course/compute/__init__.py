@@ -31,5 +31,8 @@ def __dir__() -> list[str]:
 # %% ../../nbs/04_compute/04_time.ipynb #f7fee0ed
 _LATER.update({"step_seconds": "timing"})
 
+# %% ../../nbs/04_compute/06_prices.ipynb #a65f40f6
+_LATER.update({"Offer": "prices", "Catalogue": "prices", "catalogue": "prices", "history": "prices", "refresh": "prices"})
+
 # %% ../../nbs/04_compute/11_validated.ipynb #85df9274
 _LATER.update({"estimate": "estimating", "Estimate": "estimating", "stack_for": "estimating"})
