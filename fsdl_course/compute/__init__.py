@@ -40,5 +40,9 @@ _LATER.update({
 # %% ../../nbs/04_compute/06_prices.ipynb #a65f40f6
 _LATER.update({"Offer": "prices", "Catalogue": "prices", "catalogue": "prices", "history": "prices", "refresh": "prices"})
 
+# %% ../../nbs/04_compute/07_cost.ipynb #ae8f8ba4
+_LATER.update(dict.fromkeys(["Bill", "Line", "bills", "money", "billed", "rent", "storage", "egress", "Spot", "spot_cost", "break_even_interruptions", "Machine", "PRESETS",
+                             "speed", "BreakEven", "break_even", "own_against_cloud", "RANGES", "Range", "tornado", "Choice", "frontier", "cheapest_total", "scaled"], "cost"))
+
 # %% ../../nbs/04_compute/11_validated.ipynb #85df9274
 _LATER.update({"estimate": "estimating", "Estimate": "estimating", "stack_for": "estimating"})
