@@ -943,10 +943,12 @@ def chart(series: Mapping[str, Iterable[Sequence[Any]]], *, title: str, x: str, 
     return Picture(drawing, title, description or _chart_in_words(series, marks, x, y, x_unit, y_unit))
 
 # %% ../nbs/08_house/03_pictures.ipynb #596450ae
-def ranges(rows: Mapping[str, Sequence[float]], *, title: str, unit: str = "", middle_label: str = "as assumed", width: int = 760) -> Picture:
+def ranges(rows: Mapping[str, Sequence[float]], *, title: str, unit: str = "", middle_label: str = "as assumed", ends: Sequence[str] = ("at the low value", "at the high value"),
+           width: int = 760) -> Picture:
     """A bar from low to high for each row, around a line at what is assumed: what a result hangs on ("tornado").
 
     rows: {label: (result at one end, result as assumed, result at the other end)} with an optional fourth, words such as "500 to 900 W". The middle must be the same in all rows. The widest bar comes first.
+    ends: what the two colours stand for.
     unit: as in `chart`. Raises ValueError for no rows, values that are not finite, or middles that differ.
     """
     if not rows:
@@ -963,9 +965,11 @@ def ranges(rows: Mapping[str, Sequence[float]], *, title: str, unit: str = "", m
     left = min(20 + max(_text_width(name) for name in names), 0.5 * width)
     # Room on both sides for the numbers at a bar's ends
     scale = _Scale([value for row in rows.values() for value in row[:3]], left + 80, width - left - 160, False, "rows")
-    drawing, y = _canvas(width, 34 * len(rows) + 46), 30
+    drawing = _canvas(width, 34 * len(rows) + 66)
+    y = 28 + _legend(drawing, dict(zip(ends, PALETTE)), left, 4, width - left)
     at = _round(scale(middle))
-    drawing.append(_text(f"{middle_label}: {_amount(middle, unit)}", at, 16, 12, "middle"))
+    top = y - 8
+    drawing.append(_text(f"{middle_label}: {_amount(middle, unit)}", at, top - 6, 12, "middle"))
     for name, (label, row) in zip(names, order):
         drawing.append(_text(name, left - 6, y + 17, 12, "end"))
         for end, fill in ((row[0], PALETTE[0]), (row[2], PALETTE[1])):
@@ -973,7 +977,7 @@ def ranges(rows: Mapping[str, Sequence[float]], *, title: str, unit: str = "", m
             drawing.append(_box(min(x, scale(middle)), y, abs(x - scale(middle)), 26, fill, tip=f"{name}: {_amount(end, unit)}"))
             drawing.append(_text(_amount(end, unit), x + (6 if beside else -6), y + 17, 11, "start" if beside else "end"))
         y += 34
-    drawing.append(draw.Line(at, 22, at, _round(y), stroke="currentColor", stroke_width=1.4))
+    drawing.append(draw.Line(at, top, at, _round(y), stroke="currentColor", stroke_width=1.4))
     words = " ".join(f"{name}: from {_amount(row[0], unit)} to {_amount(row[2], unit)}." for name, (_, row) in zip(names, order))
     return Picture(drawing, title, f"{middle_label}: {_amount(middle, unit)}. {words}")
 
