@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['KEYS', 'USABLE', 'smaller', 'in_flight', 'Kept', 'kept_bytes', 'Rates', 'state_rates', 'Elements', 'elements',
-           'Place', 'Job', 'held_states', 'held_activations', 'held_buffers', 'describe', 'places', 'refuse_job',
-           'peak_memory', 'course_memory', 'course_overhead', 'many_on_the_course', 'larger_by', 'usable_memory']
+           'Place', 'Job', 'held_parts', 'held_activations', 'gathered_bytes', 'describe', 'places', 'refuse_job',
+           'peak_memory', 'fuller', 'course_memory', 'course_overhead', 'many_on_the_course', 'scaled', 'larger_by',
+           'usable_memory']
 
 # %% ../../nbs/04_compute/02_memory.ipynb #7124e4fd
 import functools
@@ -13,15 +14,14 @@ from typing import NamedTuple
 
 from .stacks import STACKS, Stack, find_stack
 from fsdl_course.ledger import (
-    OPTIMIZERS, Share, Tally, activations, chunk_activations, end_elements, larger, layer_elements, many, norm_sharers, overhead, recomputing, shard, stage_shares,
-    state_bytes, states,
+    OPTIMIZERS, Share, Tally, activations, before_weights, buffer_part, chunk_activations, larger, layer_elements, many, overhead, postponed_activations, recomputing, shard, stage_shares, state_bytes, states,
 )
-from ..spec import PRECISIONS, Device, Layout, Transformer, one_of, stage_layers, whole
+from ..spec import PRECISIONS, SCHEDULES, Device, Layout, Transformer, one_of, stage_layers, whole
 
 # %% ../../nbs/04_compute/02_memory.ipynb #110ded6f
 def smaller(a, b):
     "The smaller of two numbers, or of two arrays place by place."
-    return a * (a <= b) + b * (b < a)
+    return a - (a - b) * (a > b)
 
 
 def in_flight(schedule: str, stage, stages, micro_batches, virtual_stages=1):
@@ -32,24 +32,23 @@ def in_flight(schedule: str, stage, stages, micro_batches, virtual_stages=1):
     """
     P, M, V = stages, micro_batches, virtual_stages
     if schedule == "1f1b":
-        held = smaller(P - stage, M)
-    elif schedule == "gpipe":
-        held = M
-    elif schedule == "zb_h1":
-        held = smaller(P, M)
-    elif schedule == "interleaved":
-        held = smaller(V * M, 2 * (P - stage - 1) + (V - 1) * P + 1)
-    else:
-        one_of("in_flight", "schedule", schedule, ("naive", "gpipe", "1f1b", "interleaved", "zb_h1"))
-        held = 1
-    return held * (P > 1) + (P == 1)
+        return smaller(P - stage, M)
+    if schedule == "gpipe":
+        return M * (P > 1) + (P == 1)
+    if schedule == "zb_h1":
+        return smaller(P, M)
+    if schedule == "interleaved":
+        return smaller(V * M, 2 * (P - stage - 1) + (V - 1) * P + 1)
+    one_of("in_flight", "schedule", schedule, SCHEDULES)
+    return 1
 
 # %% ../../nbs/04_compute/02_memory.ipynb #a6719ce1
 class Kept(NamedTuple):
-    "Bytes of a micro-batch per token: what a layer keeps for its backward pass, what it has while it is computed again, and what the ends keep."
+    "Bytes of a micro-batch per token: what a layer keeps for its backward pass, what more it has while it is computed again, what its W waits with, and what the ends keep."
 
     layer: float
     again: float
+    late: float
     first: float
     last: float
 
@@ -80,8 +79,9 @@ def kept_bytes(model: Transformer, stack: Stack, precision: str, recompute: str,
         products = queries + keys + model.ffn * model.top_k
         layer = h * e * (1 / sharers + model.gated) + ((products + queries) * e + core) / tp
         layer = smaller(layer, everything)
+    late = postponed_activations(model, many(tp=tp, precision=precision), 1, 1, False)["activations"] + (model.top_k - 1) * into * model.ffn * e / tp
     first = 8 + (model.embedding_norm * h * e + stack.dropout * h) / sharers
-    return Kept(layer, everything - layer, first, 2 * h * e / sharers)
+    return Kept(layer, everything - layer, late, first, 2 * h * e / sharers)
 
 # %% ../../nbs/04_compute/02_memory.ipynb #3545636f
 class Rates(NamedTuple):
@@ -124,7 +124,7 @@ _state_rates = functools.lru_cache(maxsize=4096)(state_rates)
 
 # %% ../../nbs/04_compute/02_memory.ipynb #c26d372e
 class Place(NamedTuple):
-    "A stage of a pipeline: its share of the model, its number, and whether it has the head with the loss."
+    "A stage of a pipeline: its share of the model, its number, and whether it has the embedding, and the head with the loss (numbers or arrays of 0 and 1)."
 
     share: Share
     stage: int
@@ -133,7 +133,7 @@ class Place(NamedTuple):
 
 
 class Job(NamedTuple):
-    "What is the same on all stages: the layout, its stack, and bytes per parameter and token."
+    "What is the same on all stages: the layout, its stack, and bytes per parameter, per token and per logit."
 
     layout: Layout
     stack: Stack
@@ -145,12 +145,10 @@ class Job(NamedTuple):
     loss: float
 
 
-def held_states(job: Job, share: Share) -> tuple:
-    "Bytes of (parameters, gradients, optimizer) on a rank that has this share."
+def held_parts(job: Job, share: Share) -> tuple:
+    "Parameters on a rank that has this share: (all of them, the part that would be its own if all were shared out)."
     n = job.layout.dp * job.layout.cp
-    everything = share.dense + share.experts
-    part = share.dense / n + share.experts * job.layout.ep / n
-    return tuple(everything * here + part * there for here, there in job.rates)
+    return share.dense + share.experts, (share.dense + share.experts * job.layout.ep) / n
 
 
 def held_activations(job: Job, place: Place) -> tuple:
@@ -160,41 +158,38 @@ def held_activations(job: Job, place: Place) -> tuple:
     """
     layout, kept, tokens = job.layout, job.kept, job.tokens
     P, M, V = layout.pp, layout.micro_batches, layout.virtual_stages
+    depth, again = place.share.depth, kept.again
     flying = in_flight(layout.schedule, place.stage, P, M, V) / V
-    held = flying * place.share.depth * kept.layer
-    if place.first:
-        held = held + flying * kept.first
-    again = kept.again * tokens * (place.share.depth > 0)
+    if layout.schedule == "zb_h1":
+        before = in_flight("1f1b", place.stage, P, M)                         # these wait for their B, the others for their W
+        held = before * (depth * kept.layer + place.first * kept.first) + (flying - before) * depth * kept.late
+        again = larger(again, (kept.late - kept.layer) * depth)
+    else:
+        held = flying * (depth * kept.layer + place.first * kept.first)
     if place.last is False:
-        return held * tokens + again, 0 * again
-    waiting = 1
+        return (held + again) * tokens, 0
+    loss, later, waiting = job.loss * place.last, 0, 1
     if layout.schedule in ("gpipe", "zb_h1"):
-        waiting = in_flight(layout.schedule, P - 1, P, M) * place.last + (1 - place.last)
-    held = held + waiting * place.last * kept.last
-    loss = job.loss * place.last
-    later = (waiting - 1) * job.logits * (job.stack.loss_kept if layout.schedule == "gpipe" else PRECISIONS[layout.precision].compute)
+        waiting = in_flight(layout.schedule, P - 1, P, M)
+        later = place.last * (waiting - 1) * job.logits * (job.stack.loss_kept if layout.schedule == "gpipe" else PRECISIONS[layout.precision].compute)
+    again = again * tokens
     more = again > loss
-    return held * tokens + again * more, later + loss * (1 - more)
+    return (held + place.last * waiting * kept.last) * tokens + again * more, later + loss * (1 - more)
 
 
-def held_buffers(job: Job, place: Place):
-    """Bytes of whole tensors that come and go: ZeRO-3 gathers the layer at work and those fetched ahead, keeps what lies outside the layers, and has one layer's gradients whole.
+def gathered_bytes(job: Job, layers: int) -> tuple:
+    """Bytes of whole tensors that come and go, beside the shares of ZeRO: (per parameter outside the layers, per parameter, for layers).
 
-    Stage 2 has one layer's gradients whole. Autocast keeps a 16-bit copy of every weight that is there as a whole.
+    Stage 3, and whoever offloads all, gathers the layer at work and those fetched ahead, keeps what lies outside the layers, and has one layer's gradients whole; stage 2
+    has one layer's gradients whole. Autocast keeps a 16-bit copy of every weight that is there as a whole.
     """
-    layout, size, share = job.layout, job.size, place.share
+    layout, e = job.layout, PRECISIONS[job.layout.precision].compute
+    layer = job.size.dense + job.size.experts
     shared = layout.dp * layout.cp > 1
-    e, layer = PRECISIONS[layout.precision].compute, size.dense + size.experts
-    comes = shared * (layout.zero == 3)
-    if layout.offload == "all":
-        comes = 1
-    outside = share.dense - share.depth * size.dense
-    layers = smaller(job.stack.gathered, share.depth) + smaller(1, share.depth)
-    held = comes * (outside + layers * layer) * e
-    held = held + shared * (layout.zero == 2) * (1 - comes) * smaller(1, share.depth) * layer * PRECISIONS[layout.precision].gradients
-    if layout.precision == "autocast":
-        held = held + (1 - comes) * (share.dense + share.experts) * e
-    return held
+    comes = 1 if layout.offload == "all" else shared * (layout.zero == 3)
+    gradients = shared * (layout.zero == 2) * (1 - comes) * PRECISIONS[layout.precision].gradients
+    copies = (1 - comes) * e if layout.precision == "autocast" else 0
+    return comes * e, copies, (comes * e * (min(job.stack.gathered, layers) + 1) + gradients) * layer
 
 # %% ../../nbs/04_compute/02_memory.ipynb #2e0a6ce2
 def describe(model: Transformer, layout, stack: Stack, optimizer: str, seq: int) -> Job:
@@ -260,20 +255,30 @@ def peak_memory(model: Transformer, layout=Layout(), stack: Stack | str = "megat
     if stack.exact:
         return course_memory(model, layout, optimizer, seq)
     job = describe(model, layout, stack, optimizer, seq)
+    whole_rate, part_rate = (sum(kind) for kind in zip(*job.rates))
+    outside_rate, copy_rate, layers = gathered_bytes(job, model.layers)
     fullest = None
     for place in places(job):
-        held = (*held_states(job, place.share), *held_activations(job, place), held_buffers(job, place))
-        total = sum(held)
-        if fullest is None:
-            fullest, most = held, total
-        else:
-            more = total > most
-            if more is True:
-                fullest, most = held, total
-            elif more is not False:
-                fullest = tuple(new * more + old * (1 - more) for new, old in zip(held, fullest))
-                most = total * more + most * (1 - more)
-    return Tally(zip(KEYS, (*fullest, stack.overhead)))
+        share = place.share
+        everything, part = held_parts(job, share)
+        kept, logits = held_activations(job, place)
+        comes = outside_rate * (share.dense - share.depth * job.size.dense) + copy_rate * everything + layers
+        held = (everything, part, kept, logits, comes)
+        total = everything * whole_rate + part * part_rate + kept + logits + comes
+        fullest, most = fuller(held, total, fullest, most) if fullest is not None else (held, total)
+    everything, part, kept, logits, comes = fullest
+    held = (*(everything * here + part * there for here, there in job.rates), kept, logits, comes, stack.overhead)
+    return Tally(zip(KEYS, held))
+
+
+def fuller(new: tuple, new_total, old: tuple, old_total) -> tuple:
+    "(what is held, its total) of the fuller of two ranks, place by place."
+    more = new_total > old_total
+    if more is True or more is False:
+        return (new, new_total) if more else (old, old_total)
+    more = more * 1.0
+    less = 1 - more
+    return tuple(one * more + other * less for one, other in zip(new, old)), new_total * more + old_total * less
 
 # %% ../../nbs/04_compute/02_memory.ipynb #515559de
 def course_memory(model: Transformer, layout, optimizer: str, seq: int) -> Tally:
@@ -307,23 +312,40 @@ def many_on_the_course(model: Transformer, layout: many, optimizer: str, seq: in
     "`course_memory` for many layouts at once, by the closed forms of `in_flight`: exact for GPipe and 1F1B, near for what goes through a schedule in several chunks."
     size = elements(model, layout.tp, layout.pp, layout.ep)
     P, M, V = layout.pp, layout.micro_batches, layout.virtual_stages
-    one, apart = (P == 1) * 1, (P > 1) * 1
+    one, apart, n = (P == 1) * 1, (P > 1) * 1, layout.dp * layout.cp
+    stays = {"parameters": layout.offload != "all", "gradients": layout.offload != "all", "optimizer": layout.offload == "none"}
     fullest = None
     for share, stage, first, last in ((size.first, 0, True, False), (size.middle, 1, False, False), (size.last, P - 1, False, True)):
-        held = held_states(Job(layout, STACKS["course"], size, state_rates(layout.zero, layout.precision, optimizer, layout.offload, STACKS["course"]), None, 0, 0, 0), share)
+        part = buffer_part(model, layout, share, n)
+        held = state_bytes(share.dense, n, layout.zero, precision=layout.precision, optimizer=optimizer, part=part)
         depth = share.depth / V
         kept = chunk_activations(model, layout, seq, depth, first, last)
-        peak = recomputing(model, layout, seq, kept, last)
+        peak = larger_by(recomputing(model, layout, seq, kept, last), kept)
         flying = in_flight(layout.schedule, stage, P, M, V)
-        here = tuple(((flying - 1) * kept[kind] + larger_by(peak, kept)[kind]) * (share.depth > 0) for kind in ("activations", "logits"))
+        if layout.schedule == "interleaved":                                  # the other chunks in flight have no head
+            others = scaled(chunk_activations(model, layout, seq, depth, first, False), flying - 1)
+        elif layout.schedule == "zb_h1":
+            late = postponed_activations(model, layout, seq, depth, last)
+            peak = larger_by(larger_by(peak, before_weights(model, layout, seq, kept, depth, last)), late)
+            before = in_flight("1f1b", stage, P, M)
+            others = scaled(kept, before - 1) + scaled(late, flying - before)
+        else:
+            others = scaled(kept, flying - 1)
+        here = scaled(others + peak, share.depth > 0)
         if first:
             alone = chunk_activations(model, layout, seq, model.layers, True, True)
             alone = larger_by(recomputing(model, layout, seq, alone, True), alone)
-            here = tuple(apart * mine + one * alone[kind] for mine, kind in zip(here, ("activations", "logits")))
-        held = (*held, *here)
+            here = scaled(here, apart) + scaled(alone, one)
+        here = (here["activations"], here["logits"])
+        held = (*(held[kind] * stays[kind] for kind in stays), *here)
         more = 1 if fullest is None else (sum(held) > sum(fullest)) * 1
         fullest = tuple(new * more + old * (1 - more) for new, old in zip(held, fullest or held))
     return Tally(zip(KEYS, (*fullest, 0, overhead(model, optimizer)["overhead"])))
+
+
+def scaled(tally: Tally, times) -> Tally:
+    "Every number of a tally so many times."
+    return Tally({kind: number * times for kind, number in tally.items()})
 
 
 def larger_by(a: Tally, b: Tally) -> Tally:
