@@ -70,7 +70,7 @@ _HELD = {
     "megatron-deepspeed": {"attention": "unfused", "gradient_shard": 4, "overhead": 12.0 * GIB, "overhead_error": 3 * GIB},
     "megatron": {"attention": "unfused", "dropout": True, "overhead": 5 * GIB, "overhead_error": 3 * GIB},
     "fsdp": {"loss_bytes": 4.0, "loss_split": 4.0, "loss_kept": 2.0, "selective": "operators", "overhead": 2 * GIB, "overhead_error": 2 * GIB},
-    "torchtitan": {"loss_bytes": 14.0, "loss_split": 22.0, "selective": "operators", "overhead": 5 * GIB, "overhead_error": 3 * GIB},
+    "torchtitan": {"loss_bytes": 12.0, "loss_split": 16.0, "selective": "operators", "overhead": 10.3 * GIB, "overhead_error": 2.4 * GIB},
     "maxtext": {"overhead": 1 * GIB, "overhead_error": 1 * GIB},
     "course": {"exact": True},
 }
