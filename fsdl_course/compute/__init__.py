@@ -16,6 +16,7 @@ _LATER = {
     "memory_terms": "memory",
     "in_flight": "memory",
     "usable_memory": "memory",
+    **dict.fromkeys(["sheet", "disagreements", "rate", "roofline", "ridge", "intensity", "matmul_seconds", "speedup", "growth", "audit_lecture"], "devices"),
 }
 
 
