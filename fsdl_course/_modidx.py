@@ -468,6 +468,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'fsdl_course/compute/runs.py'),
                                           'fsdl_course.compute.runs.run_mfu': ( '04_compute/runs.html#run_mfu',
                                                                                 'fsdl_course/compute/runs.py'),
+                                          'fsdl_course.compute.runs.simulate': ( '04_compute/runs.html#simulate',
+                                                                                 'fsdl_course/compute/runs.py'),
                                           'fsdl_course.compute.runs.step_mfu_of': ( '04_compute/runs.html#step_mfu_of',
                                                                                     'fsdl_course/compute/runs.py'),
                                           'fsdl_course.compute.runs.table': ('04_compute/runs.html#table', 'fsdl_course/compute/runs.py'),

@@ -32,10 +32,10 @@ def __dir__() -> list[str]:
 # %% ../../nbs/04_compute/04_time.ipynb #f7fee0ed
 _LATER.update({"step_seconds": "timing"})
 
-# %% ../../nbs/04_compute/05_runs.ipynb #6acf9f9d
+# %% ../../nbs/04_compute/05_runs.ipynb #90a4a6ab
 _LATER.update({
     "Band": "runs", "Run": "runs", "RUN_BAND": "runs", "training_runs": "runs", "implied_mfu": "runs", "run_mfu": "runs", "run_band": "runs",
-    "goodput": "runs", "time_spent": "runs", "best_interval": "runs", "energy": "runs", "energy_records": "runs",
+    "left_out": "runs", "simulate": "runs", "goodput": "runs", "time_spent": "runs", "best_interval": "runs", "energy": "runs", "energy_records": "runs",
 })
 
 # %% ../../nbs/04_compute/06_prices.ipynb #a65f40f6

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['implied_mfu', 'above', 'Run', 'table', 'number', 'step_mfu_of', 'training_runs', 'Band', 'rank_of_end', 'band',
            'left_out', 'run_mfu', 'RunBand', 'run_band', 'time_spent', 'goodput', 'time_between', 'decline',
-           'best_interval', 'energy', 'EnergyRecord', 'energy_records']
+           'best_interval', 'simulate', 'energy', 'EnergyRecord', 'energy_records']
 
-# %% ../../nbs/04_compute/05_runs.ipynb #4aae9028
+# %% ../../nbs/04_compute/05_runs.ipynb #70868fa7
 import csv
 import functools
 import math
@@ -18,7 +18,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 from ..ledger import Tally, larger
-from ..spec import devices, html_table
+from ..spec import devices, html_table, whole
 
 # %% ../../nbs/04_compute/05_runs.ipynb #a01d525d
 def implied_mfu(parameters, tokens, device_hours, peak):
@@ -256,6 +256,42 @@ def best_interval(devices, hours_between_failures, *, save_seconds, by: str = "d
     part = save_seconds / (2 * between)
     found = first * (1 + part**0.5 / 3 + part / 9) - save_seconds
     return found * (part < 1) + between * (part >= 1)
+
+# %% ../../nbs/04_compute/05_runs.ipynb #c46cb914
+import heapq
+import random
+
+# %% ../../nbs/04_compute/05_runs.ipynb #9346e786
+def simulate(devices, hours_between_failures, *, save_seconds, restart_seconds, interval, failures=10_000, seed=0, shape=1.0) -> Tally:
+    """What `time_spent` says, by throwing dice until the run was stopped `failures` times: parts of 1, by kind.
+
+    Arguments as for `time_spent`; devices is a whole number. Each device has a clock that rings after a random time of that mean: exponential, or with a
+    `shape` other than 1 Weibull (below 1, new and mended devices fail more). Raises ValueError for numbers that are not finite and above 0.
+    """
+    for name, value in (("interval", interval), ("failures", failures), ("shape", shape)):
+        above("simulate", name, value)
+    mean, chance = time_between("simulate", 1, hours_between_failures), random.Random(seed)
+    scale = mean / math.gamma(1 + 1 / shape)
+    clocks = [chance.weibullvariate(scale, shape) for _ in range(whole("simulate", "devices", devices))]
+    heapq.heapify(clocks)
+    spent, now, cycle = dict.fromkeys(("step", "saving", "lost", "starting"), 0.0), 0.0, interval + save_seconds
+    rings = 0
+    while rings < failures:
+        cycles = (clocks[0] - now) // cycle      # got through before the next clock rings
+        spent["step"] += cycles * interval
+        spent["saving"] += cycles * save_seconds
+        spent["lost"] += clocks[0] - now - cycles * cycle
+        started = False
+        while not started:                       # a start that a failure stops is begun again
+            now = clocks[0]
+            heapq.heapreplace(clocks, now + chance.weibullvariate(scale, shape))
+            rings += 1
+            until = min(now + restart_seconds, clocks[0])
+            spent["starting"] += until - now
+            started = until < clocks[0]
+        now = until
+    total = sum(spent.values())
+    return Tally({kind: seconds / total for kind, seconds in spent.items()})
 
 # %% ../../nbs/04_compute/05_runs.ipynb #627420fb
 def energy(device_hours, watts, pue=1.1):
