@@ -384,6 +384,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'fsdl_course/compute/prices.py'),
                                             'fsdl_course.compute.prices.gpu_and_memory': ( '04_compute/prices.html#gpu_and_memory',
                                                                                            'fsdl_course/compute/prices.py'),
+                                            'fsdl_course.compute.prices.heard': ( '04_compute/prices.html#heard',
+                                                                                  'fsdl_course/compute/prices.py'),
                                             'fsdl_course.compute.prices.history': ( '04_compute/prices.html#history',
                                                                                     'fsdl_course/compute/prices.py'),
                                             'fsdl_course.compute.prices.latest': ( '04_compute/prices.html#latest',
