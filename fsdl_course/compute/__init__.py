@@ -41,9 +41,12 @@ _LATER.update({
 # %% ../../nbs/04_compute/06_prices.ipynb #a65f40f6
 _LATER.update({"Offer": "prices", "Catalogue": "prices", "catalogue": "prices", "history": "prices", "refresh": "prices"})
 
-# %% ../../nbs/04_compute/07_cost.ipynb #ae8f8ba4
-_LATER.update(dict.fromkeys(["Bill", "Line", "bills", "money", "billed", "rent", "storage", "egress", "Spot", "spot_cost", "break_even_interruptions", "Machine", "PRESETS",
-                             "speed", "BreakEven", "break_even", "own_against_cloud", "RANGES", "Range", "tornado", "Choice", "frontier", "cheapest_total", "scaled"], "cost"))
+# %% ../../nbs/04_compute/07_cost.ipynb #031f151c
+_LATER.update(dict.fromkeys([
+    "money", "billed", "Line", "Bill", "bills", "rent", "storage", "egress", "Spot", "spot_cost", "break_even_interruptions", "simulate_spot", "spot_chart", "discounts",
+    "Machine", "PRESETS", "ownership", "ownership_bill", "per_useful_hour", "next_hour", "speed", "BreakEven", "break_even", "own_against_cloud", "use_chart", "payback_chart",
+    "Range", "RANGES", "Tornado", "tornado", "Choice", "frontier", "cheapest_total", "per_day_between", "scaled", "choices_chart",
+], "cost"))
 
 # %% ../../nbs/04_compute/11_validated.ipynb #85df9274
 _LATER.update({"estimate": "estimating", "Estimate": "estimating", "stack_for": "estimating"})
