@@ -48,5 +48,8 @@ _LATER.update(dict.fromkeys([
     "Range", "RANGES", "Tornado", "tornado", "Choice", "frontier", "cheapest_total", "per_day_between", "scaled", "choices_chart",
 ], "cost"))
 
+# %% ../../nbs/04_compute/08_plan.ipynb #5dd63746
+_LATER.update(dict.fromkeys(["plan", "Plans", "Planned", "why_slow", "Advice", "batch_for", "variations"], "planning"))
+
 # %% ../../nbs/04_compute/11_validated.ipynb #85df9274
 _LATER.update({"estimate": "estimating", "Estimate": "estimating", "stack_for": "estimating"})
