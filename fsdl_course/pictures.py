@@ -896,7 +896,7 @@ def _chart_mark(drawing: draw.Drawing, label: str, x: float, y: float, width: fl
     ring.append_title(tip)
     drawing.append(ring)
     drawing.append(draw.Circle(_round(x), _round(y), 2.5))
-    beyond = x + 14 + _text_width(label, 12) > width
+    beyond = x + 24 + 1.1 * _text_width(label, 12) > width
     drawing.append(_text(label, x - 13 if beyond else x + 13, y - 7, 12, "end" if beyond else "start", font_weight="bold"))
 
 
