@@ -134,7 +134,7 @@ def test_every_discount_of_the_catalogue_is_one():
     assert [discount.part for discount in found] == sorted((discount.part for discount in found), reverse=True)
 
 
-# %% ../nbs/04_compute/07_cost.ipynb #75bd4443
+# %% ../nbs/04_compute/07_cost.ipynb #b20b9537
 PC, SERVER = PRESETS["pc-2x3090"], PRESETS["server-8xA100"]
 
 
@@ -164,6 +164,16 @@ def test_what_is_dearer_never_makes_an_hour_cheaper(machine, field, worse):
     assert per_useful_hour(changed) > per_useful_hour(machine)
 
 
+def test_a_dearer_cloud_never_puts_off_the_break_even_and_a_dearer_machine_never_brings_it_on():
+    clouds = [break_even(SERVER, price) for price in (0.9, 1.1, 2.0, 4.0)]
+    assert [found.months for found in clouds] == sorted((found.months for found in clouds), reverse=True)
+    assert [found.utilisation for found in clouds] == sorted((found.utilisation for found in clouds), reverse=True)
+    machines = [break_even(SERVER.replace(price=price), 2.0) for price in (10_000, 60_000, 100_000)]
+    assert [found.months for found in machines] == sorted(found.months for found in machines)
+    assert [found.utilisation for found in machines] == sorted(found.utilisation for found in machines)
+    assert break_even(SERVER, 4.0, worth=2.0) == break_even(SERVER, 2.0, worth=1.0)
+
+
 def test_the_next_hour_costs_its_power_alone():
     busy, calm = (ownership(SERVER.replace(utilisation=part)) for part in (0.6, 0.5))
     hours = 0.1 * SERVER.count * SERVER.years * 8760
@@ -171,7 +181,7 @@ def test_the_next_hour_costs_its_power_alone():
     assert next_hour(SERVER) < 0.2 * per_useful_hour(SERVER)
 
 
-# %% ../nbs/04_compute/07_cost.ipynb #e85bb599
+# %% ../nbs/04_compute/07_cost.ipynb #e10e2331
 PC_4, SERVER_4 = (PRESETS['pc-2x3090'], PRESETS['server-8xA100'])
 
 
@@ -198,7 +208,7 @@ def test_where_there_is_no_break_even_the_answer_is_a_plain_never():
 def test_published_totals_of_a_server_come_out_to_the_dollar():
     """Lambda's table for one Hyperplane-16 (see Compare): after 1, 3 and 5 years, and a year's share of 5."""
     for years, total in ((1, 325650), (3, 377942), (5, 430234)):
-        machine = Machine(name='Hyperplane-16', device='V100 SXM2 32GB', count=16, price=299504, watts=10000, kwh_price=0, setup_hours=0, people_hours=10000 / 12, people_price=1, hosting=16146 / 12, repairs=0, residual=0, interest=0, years=years)
+        machine = Machine(name='Hyperplane-16', device='V100 SXM2 32GB', count=16, price=299504, watts=10000, kwh_price=0, setup_hours=0, people_hours=0, hosting=26146 / 12, repairs=0, residual=0, interest=0, years=years)
         assert round(ownership(machine)) == total
     assert round(ownership(machine) / 5) == 86047
 
@@ -215,7 +225,7 @@ def test_offers_are_compared_by_their_devices_unless_told_better():
         speed('K80', 'H100 SXM')
 
 
-# %% ../nbs/04_compute/07_cost.ipynb #bba87b41
+# %% ../nbs/04_compute/07_cost.ipynb #053243ee
 def test_a_tornado_moves_one_assumption_at_a_time_and_sorts_by_what_matters():
     storm = tornado(SERVER_4, 1.1)
     assert storm.base == pytest.approx(own_against_cloud(SERVER_4, 1.1).ratio) and {bar.name for bar in storm.bars} == set(RANGES)
@@ -224,7 +234,7 @@ def test_a_tornado_moves_one_assumption_at_a_time_and_sorts_by_what_matters():
     by_name = {bar.name: bar for bar in storm.bars}
     assert by_name['cloud price'].at_low == pytest.approx(2 * storm.base) and by_name['cloud price'].at_high == pytest.approx(storm.base / 2)
     assert by_name['years'].at_low == pytest.approx(per_useful_hour(SERVER_4.replace(years=2)) / 1.1)
-    assert all((bar.reason for bar in storm.bars)) and 'own over cloud' in storm._repr_html_() and ('utilisation (0.15 to 0.9)' in storm.picture().svg)
+    assert all((bar.reason for bar in storm.bars)) and 'own over cloud' in storm._repr_html_() and ('part of all hours in use (0.15 to 0.9)' in storm.picture().svg)
     with pytest.raises(ValueError, match="ranges must name some of .* not 'colour'"):
         tornado(SERVER_4, 1.1, ranges={'colour': Range(0, 1, 'none')})
 
@@ -265,11 +275,12 @@ def test_pictures_say_in_words_what_they_show():
     server = use_chart(SERVER_4, {'a cloud': 2.0})
     assert 'own, everything included' in server.description and '%' in server.svg
     assert 'months' in payback_chart(SERVER_4, {'a cloud': 4.0}).description
-    assert 'a day' in spot_chart(0.3, 1.0, {'quick': (5, 60)}).description
-    assert 'devices' in choices_chart(scaled(10, 0.1, 1.0, [1, 2, 4]), [0, 1000]).description
+    limit = break_even_interruptions(0.3, 1.0, save_seconds=5, restart_seconds=60)
+    assert f'{limit:.0f}:' in spot_chart(0.3, 1.0, {'quick': (5, 60)}).description
+    assert '4 devices, if a day is worth $1,000' in choices_chart(scaled(10, 0.1, 1.0, [1, 2, 4]), [0, 1000]).description
 
 
-# %% ../nbs/04_compute/07_cost.ipynb #e6aa47e5
+# %% ../nbs/04_compute/07_cost.ipynb #e2266d4b
 ODD = st.sampled_from([float('nan'), float('inf'), -float('inf'), -1.0, 1e+300, 5e-324, None, '3', [], 2 + 1j])
 
 
@@ -305,6 +316,7 @@ def holds(function, names):
 def test_bills_take_any_input_or_name_what_is_wrong(v):
     holds(lambda: money(v[0], v[1]), ['device_hours', 'price'])
     holds(lambda: billed(v[0], unit=v[1], minimum=v[2]), ['seconds', 'unit', 'minimum'])
+    rent(100000000000.0, 1, 1.0)
     holds(lambda: rent(v[0], v[1], v[2], unit=v[3]).money, ['hours', 'count', 'price', 'unit'])
     holds(lambda: storage(v[0], v[1], v[2]).money + egress(v[0], v[3]).money, ['gigabytes', 'days', 'price'])
 

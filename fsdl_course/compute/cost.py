@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'SMALLEST_PRICE', 'HOURS_A_YEAR', 'HOURS_A_MONTH', 'DAY', 'S3', 'EGRESS', 'FIELDS', 'LECTURE', 'PRESETS',
-           'NEVER', 'RANGES', 'amount', 'dollars', 'plain', 'money', 'billed', 'Line', 'Bill', 'bills', 'rent',
-           'storage', 'egress', 'Spot', 'break_even_interruptions', 'spot_cost', 'spot_chart', 'simulate_spot',
+           'NEVER', 'RANGES', 'LABELS', 'amount', 'dollars', 'plain', 'money', 'billed', 'Line', 'Bill', 'bills',
+           'rent', 'storage', 'egress', 'Spot', 'break_even_interruptions', 'spot_cost', 'spot_chart', 'simulate_spot',
            'Discount', 'discounts', 'Machine', 'ownership', 'ownership_bill', 'at_the_wall', 'useful_hours',
            'per_useful_hour', 'next_hour', 'speed', 'BreakEven', 'break_even', 'OwnAgainstCloud', 'own_against_cloud',
            'use_chart', 'payback_chart', 'Range', 'Bar', 'Tornado', 'tornado', 'Choice', 'frontier', 'cheapest_total',
@@ -122,7 +122,7 @@ def bills(several: Mapping[str, Bill], *, title: str = "What it costs, line by l
     "Bills side by side, a stacked bar each. several: {label: Bill}."
     return stacked_bars({label: bill.parts for label, bill in several.items()}, title=title, unit="USD")
 
-# %% ../../nbs/04_compute/07_cost.ipynb #cfeeb835
+# %% ../../nbs/04_compute/07_cost.ipynb #bfd711cf
 S3 = "Amazon S3 Standard, us-east-1, first 50 TB, https://aws.amazon.com/s3/pricing/"
 EGRESS = "Amazon EC2, data out to the internet, first 10 TB a month, https://aws.amazon.com/ec2/pricing/on-demand/"
 
@@ -132,7 +132,7 @@ def rent(hours, count, price, *, source: str = "", unit=1.0, minimum=60.0) -> Li
 
     unit, minimum: seconds by which the provider counts, and that it charges at least; by default the second and a minute, as Amazon EC2 does for Linux.
     """
-    amount("rent", "hours", hours)
+    amount("rent", "hours", hours, most=1e11)
     amount("rent", "count", count, what="devices")
     amount("rent", "price", price, what="USD per device and hour")
     hours = billed(hours * 3600, unit=unit, minimum=minimum) / 3600
@@ -240,20 +240,18 @@ def _check_spot(spot_price, on_demand_price, save_seconds, restart_seconds, inte
     if interval is not None:
         amount("spot_cost", "interval", interval, least=1e-3, most=365 * DAY, what="seconds of work between two saves")
 
-# %% ../../nbs/04_compute/07_cost.ipynb #e37a517e
+# %% ../../nbs/04_compute/07_cost.ipynb #fb06f947
 def spot_chart(spot_price: float, on_demand_price: float, cases: Mapping[str, tuple[float, float]], *, title: str = "Spot against on demand") -> Picture:
     "The cost of spot over that of on demand against interruptions a day. cases: {label: (save_seconds, restart_seconds)}."
-    series, marks = {"on demand": [(0.1, 100.0), (1000.0, 100.0)]}, {}
+    series, marks = {"on demand": [(0.1, 100.0), (3000.0, 100.0)]}, {}
     for label, (save, restart) in cases.items():
-        points = []
-        for step in range(81):
-            often = 10 ** (step / 20 - 1)
-            found = spot_cost(1.0, spot_price, on_demand_price, interruptions_per_day=often, save_seconds=save, restart_seconds=restart)
-            points.append((often, 100 * found.money / found.on_demand))
+        _check_spot(spot_price, on_demand_price, save, restart, None)
+        rates = [10 ** (step / 12 - 1) for step in range(55)]
+        points = [(rate, 100 * spot_price / on_demand_price / _progress(rate, save, restart, None)) for rate in rates]
         series[label] = [point for point in points if point[1] <= 160]
         limit = break_even_interruptions(spot_price, on_demand_price, save_seconds=save, restart_seconds=restart)
-        if 0.1 <= limit <= 1000:
-            marks[f"{limit:.3g} a day"] = (limit, 100.0)
+        if 0.1 <= limit <= 3000:
+            marks[f"{limit:.0f}" if limit >= 10 else f"{limit:.2g}"] = (limit, 100.0)
     return chart(series, lines=series, marks=marks, title=title, x="interruptions of the job a day", y="cost, of that on demand", y_unit="%", log="x")
 
 # %% ../../nbs/04_compute/07_cost.ipynb #194493f3
@@ -523,22 +521,23 @@ def own_against_cloud(machine: Machine, offer, *, worth=None) -> OwnAgainstCloud
     worth = _worth(machine, offer, worth)
     return OwnAgainstCloud(machine, offer, worth, per_useful_hour(machine), _price_of(offer) / worth, break_even(machine, offer, worth=worth))
 
-# %% ../../nbs/04_compute/07_cost.ipynb #3e104017
+# %% ../../nbs/04_compute/07_cost.ipynb #984bd363
 def use_chart(machine: Machine, hourly: Mapping[str, float], *, title: str = "") -> Picture:
     """What an hour of one of the machine's devices costs against how busy it is, beside clouds.
 
     hourly: {label: USD for the same work in that cloud}, which is a price divided by `worth`.
     """
     parts = [part / 100 for part in (*range(4, 20), *range(20, 101, 2))]
-    lines = {"own, everything included": [(100 * part, per_useful_hour(machine.replace(utilisation=part))) for part in parts],
-             "own, one hour more": [(4.0, next_hour(machine)), (100.0, next_hour(machine))]}
-    marks = {}
+    lines, marks = {"own, everything included": [(100 * part, per_useful_hour(machine.replace(utilisation=part))) for part in parts]}, {}
+    # A logarithmic axis has no place for an hour that costs nothing.
+    if next_hour(machine) > 0:
+        lines["own, one hour more"] = [(4.0, next_hour(machine)), (100.0, next_hour(machine))]
     for label, hour in hourly.items():
         lines[label] = [(4.0, hour), (100.0, hour)]
         part = break_even(machine, hour, worth=1.0).utilisation
         if part is not None and part >= 0.04:
             marks[f"{part:.0%}"] = (100 * part, hour)
-    return chart(lines, lines=lines, marks=marks, title=title or f"{machine.name}: the price of an hour", x="hours in use, of all hours", y=f"an hour of one {machine.device.name}", x_unit="%", y_unit="$")
+    return chart(lines, lines=lines, marks=marks, title=title or f"{machine.name}: the price of an hour", x="hours in use, of all hours", y=f"an hour of one {machine.device.name}", x_unit="%", y_unit="$", log="y")
 
 
 def payback_chart(machine: Machine, hourly: Mapping[str, float], *, title: str = "") -> Picture:
@@ -554,7 +553,7 @@ def payback_chart(machine: Machine, hourly: Mapping[str, float], *, title: str =
             marks[f"{found:.0f} months"] = (found, found * month)
     return chart(lines, lines=lines, marks=marks, title=title or f"{machine.name}: paid so far, at {machine.utilisation:.0%} of all hours", x="months", y="paid so far", y_unit="$")
 
-# %% ../../nbs/04_compute/07_cost.ipynb #4dc0b6a6
+# %% ../../nbs/04_compute/07_cost.ipynb #4498da54
 class Range(NamedTuple):
     "How far an assumption may be off: from `low` to `high`, times its value if `relative`, and why."
     low: float
@@ -565,7 +564,7 @@ class Range(NamedTuple):
 
 RANGES = {
     "utilisation": Range(0.15, 0.9, "one person's experiments; the busiest clusters of a company with a queue (65 to 90%, arXiv:2109.01313)"),
-    "cloud price": Range(0.5, 2.0, "cheapest to dearest cloud for the same device", relative=True),
+    "cloud price": Range(0.5, 2.0, "prices halve in a few years; a large cloud asks twice as much and more", relative=True),
     "worth": Range(0.7, 1.4, "jobs reach other parts of the sheets' rates", relative=True),
     "price": Range(0.8, 1.3, "used parts; a dealer in a shortage", relative=True),
     "years": Range(2, 6, "replaced by the next generation; as long as Google and Microsoft keep servers (10-K of 2022, 10-Q of 2023)"),
@@ -579,7 +578,14 @@ RANGES = {
 }
 "Low and high for what nobody knows exactly, with the reason: {assumption: Range}. Where no source stands, it is our guess."
 
-# %% ../../nbs/04_compute/07_cost.ipynb #c48bda2a
+LABELS = {
+    "utilisation": "part of all hours in use", "cloud price": "cloud, USD an hour", "worth": "own hours for one of the cloud's", "price": "to buy, USD", "years": "years kept",
+    "residual": "resale, part of the price", "people_hours": "people, hours a month", "watts": "watts at work", "kwh_price": "a kWh, USD", "pue": "PUE",
+    "interest": "interest a year", "repairs": "repairs a year, part of the price",
+}
+"How a tornado's rows are called."
+
+# %% ../../nbs/04_compute/07_cost.ipynb #30452d62
 class Bar(NamedTuple):
     "One assumption of a tornado: its two values, and the results with all else as it was."
     name: str
@@ -604,11 +610,11 @@ class Tornado:
 
     def picture(self) -> Picture:
         "The bars, around the result with none moved; at 1, own and cloud cost the same."
-        rows = {bar.name.replace("_", " "): (bar.at_low, self.base, bar.at_high, f"{plain(bar.low)} to {plain(bar.high)}") for bar in self.bars}
-        return range_bars(rows, title=self.title, unit="")
+        rows = {LABELS.get(bar.name, bar.name): (bar.at_low, self.base, bar.at_high, f"{plain(bar.low)} to {plain(bar.high)}") for bar in self.bars}
+        return range_bars(rows, title=self.title, unit="×", middle_label="own over cloud, as assumed")
 
     def _repr_html_(self) -> str:
-        rows = [(bar.name.replace("_", " "), plain(bar.low), f"{bar.at_low:.2f}", plain(bar.high), f"{bar.at_high:.2f}", bar.reason) for bar in self.bars]
+        rows = [(LABELS.get(bar.name, bar.name), plain(bar.low), f"{bar.at_low:.2f}", plain(bar.high), f"{bar.at_high:.2f}", bar.reason) for bar in self.bars]
         return html_table(rows, header=("assumption", "low", "own over cloud", "high", "own over cloud", "why this range"), caption=f"{self.title}: {self.base:.2f} with none moved")
 
 # %% ../../nbs/04_compute/07_cost.ipynb #03bc61df
@@ -670,7 +676,7 @@ def per_day_between(one: Choice, other: Choice) -> float:
         raise ValueError(f"per_day_between: one and other must differ in days, by at least 1e-9, and take {one.days} and {other.days}")
     return max(0.0, (quick.money - slow.money) / (slow.days - quick.days))
 
-# %% ../../nbs/04_compute/07_cost.ipynb #e8aeb094
+# %% ../../nbs/04_compute/07_cost.ipynb #fde7ceb1
 def scaled(device_days, fixed_days, price, counts: Iterable[int]) -> list[Choice]:
     """One job on different numbers of devices: `device_days` of work is shared out, and `fixed_days` pass on any number beyond one (messages, waiting).
 
@@ -690,13 +696,13 @@ def scaled(device_days, fixed_days, price, counts: Iterable[int]) -> list[Choice
 def choices_chart(choices: Iterable[Choice], per_day: Sequence[float] = (), *, title: str = "Time against money") -> Picture:
     "Days and money of choices, their frontier as a line, and for each value of a day of waiting the choice that is cheapest with it."
     choices = list(choices)
-    best = frontier(choices)
-    marks: dict[str, tuple[float, float]] = {}
+    best, marks = frontier(choices), {}
+    chosen: dict[Choice, list[str]] = {}
     for value in per_day:
-        choice = cheapest_total(best, value)
-        # One place, one label: values of a day that lead to the same choice share it.
-        before = next((label for label, place in marks.items() if place == (choice.days, choice.money)), None)
-        marks.pop(before, None)
-        marks[f"{before}, {value:,.0f}" if before else f"{choice.devices} devices: a day is worth ${value:,.0f}"] = (choice.days, choice.money)
-    series = {"all": [(c.days, c.money, c.name or f"{c.devices} devices") for c in choices], "frontier": [(c.days, c.money) for c in best]}
-    return chart(series, lines=["frontier"], marks=marks, title=title, x="days", y="money", y_unit="$", log="x")
+        chosen.setdefault(cheapest_total(best, value), []).append(f"${value:,.0f}")
+    for choice, values in chosen.items():
+        marks[f"{choice.devices} {choice.name or 'devices'}, if a day is worth {' or '.join(values)}"] = (choice.days, choice.money)
+    series: dict[str, list] = {"frontier": [(c.days, c.money) for c in best]}
+    for c in choices:
+        series.setdefault(c.name or "choices", []).append((c.days, c.money, f"{c.devices} {c.name or 'devices'}"))
+    return chart(series, lines=["frontier"], marks=marks, title=title, x="days", y="money", y_unit="$", log="xy")
