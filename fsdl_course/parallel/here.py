@@ -269,7 +269,7 @@ def middle_of(told: list[dict]) -> dict:
 # %% ../../nbs/04_compute/01_devices.ipynb #afb2c750
 def rates_here(ranks: int = 1) -> Rates:
     "What a rank of this machine does while `ranks` of them work at once: the median of the ranks."
-    from .processes import launch
+    from fsdl_course.parallel.processes import launch
 
     return Rates(ranks=ranks, **middle_of(launch(rates_of_rank, ranks, progress=False)))
 
@@ -279,7 +279,7 @@ LINK_SIZES, LINK_KINDS = (4**6, 4**8, 4**9, 4**10, 4**11), ("broadcast", "all_ga
 
 def links_here(ranks: int) -> list[tuple[int, str, Link]]:
     "The links that our collectives among `ranks` see: the alpha-beta model, fitted to median times."
-    from .collectives import CALLS, fit_link, time_collectives
+    from fsdl_course.parallel.collectives import CALLS, fit_link, time_collectives
 
     timed = time_collectives(ranks, {kind: CALLS[kind] for kind in LINK_KINDS}, LINK_SIZES, repeats=7, summary=statistics.median)
     return [(ranks, kind, fit_link(kind, ranks, points)) for kind, points in timed.items()]
