@@ -74,8 +74,8 @@ def between(points: Sequence[tuple[float, float]], size: float) -> float:
             return left * (right / left) ** part
     return points[-1][1]
 
-# %% ../../nbs/04_compute/01_devices.ipynb #58d3d5a8
-@dataclass(frozen=True, kw_only=True)
+# %% ../../nbs/04_compute/01_devices.ipynb #17e009e2
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Here:
     """What was measured of this machine. cores: that this process may use; threads: of each rank; memory: bytes; seconds: that measuring took; at: when (`time.time()`).
 
@@ -101,6 +101,9 @@ class Here:
         one_of("Here.link", "kind", kind, {known for _, known, _ in self.links})
         return min((abs(math.log(n / max(2, ranks))), n, link) for n, known, link in ((n, known, link) for n, known, link in self.links) if known == kind)[2]
 
+    def __repr__(self) -> str:
+        return f"<Here: {self.cores} cores, measured in {self.seconds:.0f} s>"
+
     def _repr_html_(self) -> str:
         rows = [("cores, threads a rank", f"{self.cores}, {self.threads}"), ("memory", bytes_text(self.memory))]
         for rates in self.rates:
@@ -113,10 +116,13 @@ class Here:
         return html_table(rows, caption=f"This machine, measured in {self.seconds:.0f} s")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class HereDevice(Device):
     "One rank's part of this machine as a `Device` (architecture \"CPU\"), with what was measured of it: `here`."
     here: Here
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.float32 / 1e9:.0f} GFLOP/s in 32 bits, {self.bandwidth / 1e9:.1f} GB/s>"
 
 # %% ../../nbs/04_compute/01_devices.ipynb #2078420a
 # A machine has moods that last for seconds: all is timed several times over, in turns
@@ -242,7 +248,10 @@ def rates_of_rank() -> dict:
     "What this rank does; all ranks of a launch at the same time."
     import torch.distributed as dist
 
-    def one_round():
+    from fsdl_course.parallel.processes import progress
+
+    def one_round(number):
+        progress(number, ROUNDS, f"what {dist.get_world_size()} at work do")
         return {
             "matmul": tuple((n, matmul_rate_here(n)) for n in SIZES),
             "linear": tuple((n, linear_rate_here(n)) for n in WIDTHS),
@@ -254,7 +263,7 @@ def rates_of_rank() -> dict:
         }
 
     dist.barrier()
-    return middle_of([one_round() for _ in range(ROUNDS)])
+    return middle_of([one_round(number) for number in range(ROUNDS)])
 
 
 def middle_of(told: list[dict]) -> dict:
@@ -266,12 +275,12 @@ def middle_of(told: list[dict]) -> dict:
 
     return {name: median([one[name] for one in told]) for name in told[0]}
 
-# %% ../../nbs/04_compute/01_devices.ipynb #afb2c750
-def rates_here(ranks: int = 1) -> Rates:
+# %% ../../nbs/04_compute/01_devices.ipynb #2cbe37b3
+def rates_here(ranks: int = 1, progress: bool | None = None) -> Rates:
     "What a rank of this machine does while `ranks` of them work at once: the median of the ranks."
     from fsdl_course.parallel.processes import launch
 
-    return Rates(ranks=ranks, **middle_of(launch(rates_of_rank, ranks, progress=False)))
+    return Rates(ranks=ranks, **middle_of(launch(rates_of_rank, ranks, progress=progress)))
 
 
 LINK_SIZES, LINK_KINDS = (4**6, 4**8, 4**9, 4**10, 4**11), ("broadcast", "all_gather", "reduce_scatter", "all_reduce")
@@ -306,29 +315,20 @@ def processor_here() -> str:
     return (names or [platform.processor() or platform.machine()])[0]
 
 # %% ../../nbs/04_compute/01_devices.ipynb #da543f75
-def measure_here(ranks: Sequence[int] = (1, 2), links: Sequence[int] = (2, 4), progress: bool = True) -> Cluster:
+def measure_here(ranks: Sequence[int] = (1, 2), links: Sequence[int] = (2, 4), progress: bool | None = None) -> Cluster:
     """This machine as a `Cluster` of as many devices as it has cores, each a `HereDevice` of architecture "CPU": what one rank with `settings.threads` threads does.
 
     ranks: how many shall work at once; their rates are in `cluster.device.here.at_work(n)`. links: among how many our collectives are timed; `here.link(n, kind)`.
-    The cluster's `link` and `network` are the all-reduce's among the fewest of `links`; the devices share the memory evenly; no price is known. Takes about 10 s.
+    The cluster's `link` and `network` are the all-reduce's among the fewest of `links`; the devices share the memory evenly; no price is known. Takes about 10 s. progress: whether to show a bar, see `launch`.
     Raises ValueError for numbers of ranks that are not above 0 (1 must be among them), or links among fewer than 2.
     """
     ranks = sorted({whole("measure_here", "ranks", number) for number in ranks})
     links = sorted({whole("measure_here", "links", number, least=2) for number in links})
     if not links or ranks[:1] != [1]:
         raise ValueError(f"measure_here: ranks must have 1 among them, and links at least one number, not {ranks} and {links}")
-    from tqdm.auto import tqdm
-
-    begun, rates, found = time.perf_counter(), [], []
-    with tqdm(total=len(ranks) + len(links), leave=False, ncols=80, disable=not progress) as bar:
-        for number in ranks:
-            bar.set_description(f"{number} at work")
-            rates.append(rates_here(number))
-            bar.update()
-        for number in links:
-            bar.set_description(f"links among {number}")
-            found += links_here(number)
-            bar.update()
+    begun = time.perf_counter()
+    rates = [rates_here(number, progress) for number in ranks]
+    found = [link for number in links for link in links_here(number)]
     here = Here(cores=usable_cores(), threads=settings.threads, memory=memory_here(), rates=tuple(rates), links=tuple(found), seconds=time.perf_counter() - begun, at=time.time())
     return cluster_of(here)
 
