@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['KINDS', 'LEAST_USD', 'MOST_USD', 'MOST_DEVICES', 'MOST_MEMORY', 'GIGABITS', 'POD', 'COLUMNS', 'NEEDED', 'TWO_FORMS',
            'FORMS', 'SAME', 'LAST_DAY', 'CLOUDS', 'BIG_THREE', 'OTHER_LARGE', 'WORDS', 'Offer', 'refuse_offer',
-           'day_of', 'network_of', 'Catalogue', 'matching', 'catalogue_table', 'device_for', 'data_rows',
-           'gpu_and_memory', 'clean_row', 'cleaned', 'same_offer', 'with_doubts', 'history', 'as_of', 'cloud_offers',
-           'tpu_prices', 'serverless', 'offer_of', 'read_offers', 'refuse_header', 'write_safely', 'catalogue',
-           'tpu_slice', 'from_gpuhunt', 'cache_folder', 'latest', 'heard', 'refresh', 'frontier', 'year_of', 'ratios',
-           'Rule', 'cheapest_cloud', 'lecture_rule', 'steps_of', 'Fit', 'slope', 'fitted', 'Repriced', 'repriced',
-           'providers']
+           'name_of', 'tflops_of', 'day_of', 'network_of', 'cluster_of', 'Catalogue', 'place_of', 'asked', 'matching',
+           'catalogue_table', 'device_for', 'data_rows', 'gpu_and_memory', 'clean_row', 'cleaned', 'same_offer',
+           'history', 'as_of', 'cloud_offers', 'tpu_prices', 'serverless', 'offer_of', 'read_offers', 'refuse_header',
+           'write_safely', 'with_doubts', 'catalogue', 'tpu_slice', 'from_gpuhunt', 'cache_folder', 'latest', 'heard',
+           'refresh', 'frontier', 'year_of', 'ratios', 'Rule', 'cheapest_cloud', 'lecture_rule', 'steps_of', 'Fit',
+           'slope', 'fitted', 'Repriced', 'repriced', 'providers']
 
 # %% ../../nbs/04_compute/06_prices.ipynb #4969b153
 import contextlib
@@ -25,7 +25,7 @@ import statistics
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date as Day
 from importlib.resources import files
@@ -67,23 +67,15 @@ class Offer:
     def __post_init__(self):
         refuse_offer(self)
 
+    name = property(lambda self: name_of(self), doc="Cloud, instance and devices, in words.")
+    tflops = property(lambda self: tflops_of(self.device), doc="The device's dense 16-bit rate in TFLOP/s, None if it isn't in the sheet.")
+
     def price(self, spot: bool = False) -> float:
         "US dollars per device and hour, on demand or (`spot`) spot; ValueError where it isn't offered so."
         found = self.spot if spot else self.on_demand
         if found is None:
             raise ValueError(f"spot must be {not spot} for this offer: {self.name} has no {'spot' if spot else 'on-demand'} price")
         return found
-
-    @property
-    def name(self) -> str:
-        "Cloud, instance and devices, in words."
-        return f"{self.cloud}{' ' + self.instance if self.instance else ''} ({self.count} x {self.gpu} {self.memory / 2**30:g} GB)"
-
-    @property
-    def tflops(self) -> float | None:
-        "The device's dense 16-bit rate (32-bit where it has no other) in TFLOP/s, None if it isn't in the sheet."
-        sheet = devices()[self.device] if self.device else None
-        return (sheet.tensor16 or sheet.float32) / 1e12 if sheet else None
 
     def per_tflop(self, spot: bool = False) -> float | None:
         "US dollars for an hour of one TFLOP/s, as the spec sheet promises it; None if the device isn't in the sheet."
@@ -94,16 +86,8 @@ class Offer:
         return self.price(spot) / (self.memory / 2**30)
 
     def cluster(self, count: int | None = None, spot: bool = False) -> Cluster:
-        """`count` of these devices (default: one instance) as a `Cluster`, instances being its nodes.
-
-        Whole instances are rented: if the last one isn't full, the price per device that is used rises. ValueError if the sheet doesn't have the device.
-        """
-        if self.device is None:
-            raise ValueError(f"device must be a name in devices() to make a Cluster; the sheet has no {self.gpu} {self.memory / 2**30:g} GB")
-        count = self.count if count is None else whole("Offer.cluster", "count", count)
-        rented = -(-count // self.count) * self.count
-        together = POD.get(self.device, self.count) if self.kind == "tpu" else self.count
-        return Cluster(self.device, count, per_node=min(count, together), network=network_of(self), price=self.price(spot) * rented / count)
+        "`count` of these devices (default: one instance) as a `Cluster`; see `cluster_of`."
+        return cluster_of(self, count, spot)
 
 # %% ../../nbs/04_compute/06_prices.ipynb #5f688433
 LEAST_USD, MOST_USD, MOST_DEVICES, MOST_MEMORY = 1e-6, 10_000.0, 100_000, 2**50
@@ -135,6 +119,17 @@ def refuse_offer(offer: Offer) -> None:
         refuse("kind", f"one of {', '.join(KINDS)}")
     if offer.date:
         day_of(offer.date, "Offer")
+
+
+def name_of(offer: Offer) -> str:
+    "Cloud, instance and devices, in words."
+    return f"{offer.cloud}{' ' + offer.instance if offer.instance else ''} ({offer.count} x {offer.gpu} {offer.memory / 2**30:g} GB)"
+
+
+def tflops_of(device: str | None) -> float | None:
+    "A device's dense 16-bit rate in TFLOP/s, its 32-bit rate where it has no other; None for no device."
+    sheet = devices()[device] if device else None
+    return (sheet.tensor16 or sheet.float32) / 1e12 if sheet else None
 
 
 def day_of(text: str, owner: str) -> Day:
@@ -170,6 +165,19 @@ def network_of(offer: Offer) -> Link | None:
         return Link(f"{known:g} Gb/s for {offer.count} devices", known * 1e9 / 8 / offer.count, 20e-6)
     return Link("100 Gb/s for 8 devices (assumed)", 12.5e9 / 8, 20e-6)
 
+
+def cluster_of(offer: Offer, count: int | None = None, spot: bool = False) -> Cluster:
+    """`count` devices of an offer (default: one instance) as a `Cluster`, instances being its nodes.
+
+    Whole instances are rented: if the last one isn't full, the price per device that is used rises. ValueError if the sheet doesn't have the device.
+    """
+    if offer.device is None:
+        raise ValueError(f"device must be a name in devices() to make a Cluster; the sheet has no {offer.gpu} {offer.memory / 2**30:g} GB")
+    count = offer.count if count is None else whole("Offer.cluster", "count", count)
+    rented = -(-count // offer.count) * offer.count
+    together = POD.get(offer.device, offer.count) if offer.kind == "tpu" else offer.count
+    return Cluster(offer.device, count, per_node=min(count, together), network=network_of(offer), price=offer.price(spot) * rented / count)
+
 # %% ../../nbs/04_compute/06_prices.ipynb #daf3ebb6
 class Catalogue(list):
     "A list of offers that can be searched, merged, exported and looked at. `about` says where it is from."
@@ -188,27 +196,8 @@ class Catalogue(list):
         device: a name in the sheet, or a part of one ("A100"); gpu: as the price list says; count: instances with at least so many; spot: with (or without) a spot price;
         at_most: US dollars per device and hour; since: a day; doubtful: with (or without) a doubt. ValueError for what no offer could have.
         """
-        def known(argument, value, names):
-            if value not in names:
-                raise ValueError(f"Catalogue.filter: {argument} must be one that is here, not {value!r}; {nearest(value, names)}")
-
-        if cloud is not None:
-            known("cloud", cloud, self.clouds)
-        if gpu is not None:
-            known("gpu", gpu, sorted({offer.gpu for offer in self}))
-        if kind is not None:
-            known("kind", kind, KINDS)
-        names = matching(device) if device is not None else ()
-        least = whole("Catalogue.filter", "count", count) if count is not None else 1
-        day = day_of(since, "Catalogue.filter").isoformat() if since is not None else ""
-        if at_most is not None and not at_most > 0:
-            raise ValueError(f"Catalogue.filter: at_most must be US dollars per device and hour, above 0, not {at_most!r}")
-        return Catalogue((
-            offer for offer in self
-            if (cloud is None or offer.cloud == cloud) and (device is None or offer.device in names) and (gpu is None or offer.gpu == gpu) and offer.count >= least
-            and (kind is None or offer.kind == kind) and (spot is None or (offer.spot is not None) == spot) and offer.date >= day
-            and (doubtful is None or bool(offer.doubt) == doubtful) and (at_most is None or (offer.on_demand or offer.spot) <= at_most)
-        ), self.about)
+        passes = asked(self, cloud=cloud, device=device, gpu=gpu, count=count, kind=kind, spot=spot, at_most=at_most, since=since, doubtful=doubtful)
+        return Catalogue(filter(passes, self), self.about)
 
     def cheapest(self, device: str, count: int = 1, *, spot: bool = False, doubtful: bool = False) -> Offer:
         """The cheapest offer per device and hour, of instances with at least `count` devices; of equals, the one with most devices.
@@ -224,12 +213,9 @@ class Catalogue(list):
 
     def merged(self, offers: Iterable[Offer]) -> "Catalogue":
         "This catalogue with `offers` in it: they take the place of all that is here of the same cloud, instance, GPU, number, region and kind."
-        def key(offer):
-            return offer.cloud.lower(), offer.instance, offer.gpu, offer.memory, offer.count, offer.region, offer.kind
-
         offers = list(offers)
-        replaced = {key(offer) for offer in offers}
-        return Catalogue([offer for offer in self if key(offer) not in replaced] + offers, self.about)
+        replaced = {place_of(offer) for offer in offers}
+        return Catalogue([offer for offer in self if place_of(offer) not in replaced] + offers, self.about)
 
     def to_csv(self, path: str | Path | None = None) -> str:
         "The catalogue as CSV text, also written to `path`: the template for prices of your own. Prices are per device and hour."
@@ -256,6 +242,27 @@ COLUMNS = {
     "date": lambda o: o.date, "source": lambda o: o.source, "fixes": lambda o: o.fixes, "doubt": lambda o: o.doubt,
 }
 NEEDED = ("cloud", "gpu", "memory_gb", "count")
+
+
+def place_of(offer: Offer) -> tuple:
+    "What an offer of your own must share with one of the catalogue to take its place."
+    return offer.cloud.lower(), offer.instance, offer.gpu, offer.memory, offer.count, offer.region, offer.kind
+
+
+def asked(offers: Iterable[Offer], *, cloud, device, gpu, count, kind, spot, at_most, since, doubtful) -> Callable[[Offer], bool]:
+    "A test for offers that are all of what is asked, None asking nothing; ValueError for what no offer could be. See `Catalogue.filter`."
+    for argument, value, names in (("cloud", cloud, {o.cloud for o in offers}), ("gpu", gpu, {o.gpu for o in offers}), ("kind", kind, KINDS)):
+        if value is not None and value not in names:
+            raise ValueError(f"Catalogue.filter: {argument} must be one that is here, not {value!r}; {nearest(value, sorted(names))}")
+    names = matching(device) if device is not None else ()
+    least = whole("Catalogue.filter", "count", count) if count is not None else 1
+    day = day_of(since, "Catalogue.filter").isoformat() if since is not None else ""
+    if at_most is not None and not at_most > 0:
+        raise ValueError(f"Catalogue.filter: at_most must be US dollars per device and hour, above 0, not {at_most!r}")
+    return lambda o: (
+        cloud in (None, o.cloud) and gpu in (None, o.gpu) and kind in (None, o.kind) and (device is None or o.device in names) and o.count >= least and o.date >= day
+        and spot in (None, o.spot is not None) and doubtful in (None, bool(o.doubt)) and (at_most is None or (o.on_demand or o.spot) <= at_most)
+    )
 
 
 def matching(device: str) -> tuple[str, ...]:
@@ -387,30 +394,6 @@ def same_offer(offer: Offer) -> tuple:
     "What makes two rows of price lists the same offer: all but price, date and what was noted."
     return offer.cloud, offer.gpu, offer.memory, offer.count, offer.instance
 
-
-def with_doubts(offers: list[Offer], factor: float = 3.0) -> list[Offer]:
-    """The offers, marked with a doubt where one asks less than 1/`factor` of the median cloud's price for the same card (of 3 clouds or more).
-
-    A cloud of which two cards or more are in doubt is doubted as a whole.
-    """
-    asked: dict[tuple, dict[str, list[float]]] = {}
-    for offer in offers:
-        if offer.on_demand:
-            asked.setdefault((offer.gpu, offer.memory), {}).setdefault(offer.cloud, []).append(offer.on_demand)
-    middles = {card: statistics.median(map(statistics.median, clouds.values())) for card, clouds in asked.items() if len(clouds) >= 3}
-    marked = []
-    for offer in offers:
-        middle = middles.get((offer.gpu, offer.memory))
-        low = middle and offer.on_demand and offer.on_demand * factor < middle
-        words = f"asks {offer.on_demand / middle:.0%} of the median cloud's {middle:.2f}: a promotion, a share of a card, or a slip" if low else ""
-        marked.append(replace(offer, doubt="; ".join(filter(None, [offer.doubt, words]))) if low else offer)
-    doubted: dict[str, set] = {}
-    for offer in marked:
-        if offer.doubt:
-            doubted.setdefault(offer.cloud, set()).add((offer.gpu, offer.memory))
-    spread = {cloud for cloud, cards in doubted.items() if len(cards) >= 2}
-    return [replace(o, doubt=f"{o.cloud}'s prices for other cards are in doubt") if o.cloud in spread and not o.doubt else o for o in marked]
-
 # %% ../../nbs/04_compute/06_prices.ipynb #50232948
 LAST_DAY = "2025-04-21"
 
@@ -446,7 +429,7 @@ def history() -> "Catalogue":
             now[key] = state
     return Catalogue(found, "every price that entered FSDL's table, 2022-08-04 to 2025-04-21")
 
-
+# %% ../../nbs/04_compute/06_prices.ipynb #991f1022
 def as_of(date: str) -> list[Offer]:
     """The offers that FSDL's table held on a day, as far as its history tells; ValueError for a day before its first.
 
@@ -477,7 +460,7 @@ def cloud_offers() -> tuple[Offer, ...]:
     dated = [replace(offer, date=max(since[same_offer(offer), round(offer.on_demand * offer.count, 5)])) for offer in cleaned(data_rows("cloud_gpus_raw.csv"))[0]]
     return tuple(with_doubts(dated))
 
-
+# %% ../../nbs/04_compute/06_prices.ipynb #d256f7a0
 @functools.cache
 def tpu_prices() -> tuple[Offer, ...]:
     """Google's prices per TPU chip and hour, by region (from dstackai/gpuhunt, MPL-2.0; undated there).
@@ -495,7 +478,7 @@ def tpu_prices() -> tuple[Offer, ...]:
                            kind="tpu", region=row["region"], source="dstackai/gpuhunt@35841515, tpu_pricing.json (MPL-2.0)", fixes=fix))
     return tuple(found)
 
-
+# %% ../../nbs/04_compute/06_prices.ipynb #87a8eafc
 @functools.cache
 def serverless() -> tuple[Offer, ...]:
     "What a GPU costs per hour where one rents a container by the second (FSDL's table of serverless GPUs)."
@@ -592,7 +575,7 @@ def read_offers(path: str | Path) -> list[Offer]:
         raise ValueError(f"{path.name}: {count} not as they should be, so none was taken:\n  " + "\n  ".join(problems))
     return offers
 
-
+# %% ../../nbs/04_compute/06_prices.ipynb #c4549857
 def refuse_header(name: str, header: list[str]) -> None:
     "Raise a ValueError if the columns are not those of `Catalogue.to_csv`."
     lacking = [column for column in NEEDED if column not in header]
@@ -616,6 +599,30 @@ def write_safely(path: Path, text: str) -> None:
     except BaseException:
         Path(beside).unlink(missing_ok=True)
         raise
+
+# %% ../../nbs/04_compute/06_prices.ipynb #48e587e6
+def with_doubts(offers: list[Offer], factor: float = 3.0) -> list[Offer]:
+    """The offers, marked with a doubt where one asks less than 1/`factor` of the median cloud's price for the same card (of 3 clouds or more).
+
+    A cloud of which two cards or more are in doubt is doubted as a whole.
+    """
+    asked: dict[tuple, dict[str, list[float]]] = {}
+    for offer in offers:
+        if offer.on_demand:
+            asked.setdefault((offer.gpu, offer.memory), {}).setdefault(offer.cloud, []).append(offer.on_demand)
+    middles = {card: statistics.median(map(statistics.median, clouds.values())) for card, clouds in asked.items() if len(clouds) >= 3}
+    marked = []
+    for offer in offers:
+        middle = middles.get((offer.gpu, offer.memory))
+        low = middle and offer.on_demand and offer.on_demand * factor < middle
+        words = f"asks {offer.on_demand / middle:.0%} of the median cloud's {middle:.2f}: a promotion, a share of a card, or a slip" if low else ""
+        marked.append(replace(offer, doubt="; ".join(filter(None, [offer.doubt, words]))) if low else offer)
+    doubted: dict[str, set] = {}
+    for offer in marked:
+        if offer.doubt:
+            doubted.setdefault(offer.cloud, set()).add((offer.gpu, offer.memory))
+    spread = {cloud for cloud, cards in doubted.items() if len(cards) >= 2}
+    return [replace(o, doubt=f"{o.cloud}'s prices for other cards are in doubt") if o.cloud in spread and not o.doubt else o for o in marked]
 
 # %% ../../nbs/04_compute/06_prices.ipynb #cd291d9f
 def catalogue(user_csv: str | Path | None = None, date: str | None = None, *, include_serverless: bool = False) -> Catalogue:
@@ -718,7 +725,7 @@ def heard(name: str) -> Iterator[list[str]]:
         logger.removeHandler(handler)
         logger.propagate = before
 
-
+# %% ../../nbs/04_compute/06_prices.ipynb #809eb3f9
 def refresh(folder: str | Path | None = None) -> Catalogue:
     """Today's prices, fetched through `gpuhunt` (pip install "fsdl_course[prices]") and kept as a dated file in `folder` (default: the user's cache).
 
