@@ -412,6 +412,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'fsdl_course/compute/planning.py'),
                                               'fsdl_course.compute.planning.least_memory': ( '04_compute/plan.html#least_memory',
                                                                                              'fsdl_course/compute/planning.py'),
+                                              'fsdl_course.compute.planning.least_recomputation': ( '04_compute/plan.html#least_recomputation',
+                                                                                                    'fsdl_course/compute/planning.py'),
                                               'fsdl_course.compute.planning.losses_of': ( '04_compute/plan.html#losses_of',
                                                                                           'fsdl_course/compute/planning.py'),
                                               'fsdl_course.compute.planning.misses': ( '04_compute/plan.html#misses',

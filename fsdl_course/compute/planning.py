@@ -4,11 +4,12 @@
 __all__ = ['MOST_MICRO_BATCH', 'MOST_TP', 'MOST_DEVICES', 'SPREADS', 'CHUNK', 'DEFAULT_GPUS', 'KIND_WORDS', 'LOSS_WORDS',
            'batch_for', 'divisors', 'stage_counts', 'few', 'Space', 'Shape', 'shapes', 'worth_it', 'blocks', 'block_of',
            'Found', 'rounded', 'pareto', 'Kind', 'numbers', 'tables', 'in_chunks', 'search_arrays', 'quickest',
-           'search_pruned', 'search', 'least_memory', 'Seller', 'seller_of', 'sellers_in_catalogue', 'sellers_of',
-           'Planned', 'usd', 'time_text', 'layout_text', 'Plans', 'text_html', 'within', 'refuse_schedules',
-           'spaces_of', 'plan', 'Choice', 'found_plans', 'order_of', 'best_of', 'run_factor', 'question_text',
-           'shares_text', 'step_text', 'binding', 'explain', 'lacks', 'neighbours', 'misses', 'variations', 'Change',
-           'Advice', 'why_slow', 'advised', 'losses_of', 'predicted_changes', 'counted_changes', 'waiting']
+           'least_recomputation', 'search_pruned', 'search', 'least_memory', 'Seller', 'seller_of',
+           'sellers_in_catalogue', 'sellers_of', 'Planned', 'usd', 'time_text', 'layout_text', 'Plans', 'text_html',
+           'within', 'refuse_schedules', 'spaces_of', 'plan', 'Choice', 'found_plans', 'order_of', 'best_of',
+           'run_factor', 'question_text', 'shares_text', 'step_text', 'binding', 'explain', 'lacks', 'neighbours',
+           'misses', 'variations', 'Change', 'Advice', 'why_slow', 'advised', 'losses_of', 'predicted_changes',
+           'counted_changes', 'waiting']
 
 # %% ../../nbs/04_compute/08_plan.ipynb #9e42a617
 import functools
@@ -271,6 +272,16 @@ def quickest(space: Space, kind: Kind, shape: Shape, stack: Stack) -> float:
     return layer * (shape.micro_batches * deepest + waits)
 
 # %% ../../nbs/04_compute/08_plan.ipynb #2aa49dc6
+def least_recomputation(space: Space, kind: Kind, layout: Layout, stack: Stack) -> int | None:
+    "The place in `RECOMPUTE` of the least recomputation with which a layout that has all of it fits; None if not even that does."
+    def fits(layout: Layout) -> bool:
+        return peak_memory(space.model, layout, stack, optimizer=space.optimizer, seq=space.seq).total <= kind.capacity
+
+    if not fits(layout):
+        return None
+    return next(number for number, recompute in enumerate(RECOMPUTE) if recompute == "full" or fits(layout.replace(recompute=recompute)))
+
+
 def search_pruned(space: Space, kind: Kind) -> tuple[Found, ...]:
     """`search_arrays` without arrays: layouts one by one, in the order of the least they could take, and none that a found one beats even at that.
 
@@ -285,20 +296,22 @@ def search_pruned(space: Space, kind: Kind) -> tuple[Found, ...]:
                     for stack, schedule in block_of(space, shape, zero):
                         least = quickest(space, kind, shape, stack)
                         waiting.append((least * rented, least, rented, shape, zero, split, stack, schedule))
-    waiting.sort(key=lambda one: one[:2])
+    waiting.sort(key=lambda one: (*one[:2], one[3].micro_batch))
     found: list[Found] = []
     best: tuple[Found, ...] = ()
+    too_large: dict[tuple, int] = {}  # a micro-batch that doesn't fit: no larger one does
     for cost, least, rented, shape, zero, split, stack, schedule in waiting:
-        if any(one.step <= least and one.step * one.rented <= cost for one in best):
+        same = shape[:4], zero, split, schedule
+        if shape.micro_batch >= too_large.get(same, MOST_MICRO_BATCH + 1) or any(one.step <= least and one.step * one.rented <= cost for one in best):
             continue
-        layout = Layout(**shape._asdict(), zero=zero, sequence_parallel=bool(split), schedule=schedule, precision=space.precision)
-        for number, recompute in enumerate(RECOMPUTE):
-            layout = layout.replace(recompute=recompute)
-            if peak_memory(space.model, layout, stack, optimizer=space.optimizer, seq=space.seq).total <= kind.capacity:
-                step = step_seconds(space.model, layout, kind.cluster, stack, optimizer=space.optimizer, seq=space.seq).total
-                found.append(Found(step=step, rented=rented, zero=zero, recompute=number, sequence_parallel=split, schedule=schedule, stack=stack, **shape._asdict()))
-                best = pareto([*best, found[-1]])
-                break
+        layout = Layout(**shape._asdict(), zero=zero, sequence_parallel=bool(split), schedule=schedule, recompute="full", precision=space.precision)
+        number = least_recomputation(space, kind, layout, stack)
+        if number is None:
+            too_large[same] = shape.micro_batch
+            continue
+        step = step_seconds(space.model, layout.replace(recompute=RECOMPUTE[number]), kind.cluster, stack, optimizer=space.optimizer, seq=space.seq).total
+        found.append(Found(step=step, rented=rented, zero=zero, recompute=number, sequence_parallel=split, schedule=schedule, stack=stack, **shape._asdict()))
+        best = pareto([*best, found[-1]])
     return pareto(found)
 
 # %% ../../nbs/04_compute/08_plan.ipynb #425206b6
