@@ -20,7 +20,7 @@ def control(kind: type, name: str, value: Any, help: str = "", **choices: Any) -
 
 def note(text: str, strong: bool = False) -> str:
     "A sentence for the view, which screen readers say when it changes."
-    return f'<p role="status">{"<b>" if strong else ""}{escape(text)}{"</b>" if strong else ""}</p>'
+    return f'<p role="status">{"<b>" if strong else ""}{escape(text, quote=False)}{"</b>" if strong else ""}</p>'
 
 # %% ../nbs/08_house/05_widgets.ipynb #d35e6c16
 class Explorer(ipywidgets.VBox):
