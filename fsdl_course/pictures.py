@@ -848,7 +848,7 @@ class _Scale:
         if not log:
             return _ticks(self.low, self.high)
         powers = range(math.floor(self.low), math.ceil(self.high) + 1)
-        for steps in ((1,), (1, 3), (1, 2, 5)):
+        for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
             found = [m * 10.0**power for power in powers for m in steps if self.low <= math.log10(m * 10.0**power) <= self.high]
             if len(found) >= 3:
                 return found[::math.ceil(len(found) / 9)]

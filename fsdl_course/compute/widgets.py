@@ -114,7 +114,7 @@ def cost_explorer() -> Explorer:
         "tp": control(pick, "tp (parts of a layer)", 1, "tensor-parallel ranks", options=POWERS[:5]),
         "pp": control(pick, "pp (stages)", 1, "pipeline stages", options=POWERS[:6]),
         "zero": control(whole, "ZeRO stage", 3, "what dp ranks share", min=0, max=3),
-        "micro_batch": control(pick, "micro-batch, sequences", 1, "sequences at a time", options=POWERS[:7]),
+        "micro_batch": control(pick, "micro-batch (seqs)", 1, "sequences at a time", options=POWERS[:7]),
         "recompute": control(choose, "recompute", "none", "what is computed again for the backward pass", options=RECOMPUTE),
     }, cost_view, prepare)
 
@@ -163,7 +163,7 @@ def memory_explorer() -> Explorer:
         "tp": control(pick, "tp (parts of a layer)", 1, "tensor-parallel ranks", options=POWERS[:5]),
         "pp": control(pick, "pp (stages)", 1, "pipeline stages", options=POWERS[:6]),
         "zero": control(ipywidgets.IntSlider, "ZeRO stage", 3, "what dp ranks share", min=0, max=3),
-        "micro_batch": control(pick, "micro-batch, sequences", 1, "sequences at a time", options=POWERS[:7]),
+        "micro_batch": control(pick, "micro-batch (seqs)", 1, "sequences at a time", options=POWERS[:7]),
         "micro_batches": control(pick, "micro-batches a step", 1, "how many before the optimizer's step", options=POWERS),
         "recompute": control(choose, "recompute", "none", "what is computed again for the backward pass", options=RECOMPUTE),
         "precision": control(choose, "precision", "autocast", "bytes of each kind of tensor", options=[name for name in PRECISIONS if name != "float64"]),
