@@ -30,6 +30,9 @@ def __getattr__(name: str):
 def __dir__() -> list[str]:
     return sorted([*globals(), *_LATER])
 
+# %% ../../nbs/04_compute/03_profile.ipynb #e6abf7e7
+_LATER.update(dict.fromkeys(["profile", "Profile", "fits", "measured_peak"], "profiling"))
+
 # %% ../../nbs/04_compute/04_time.ipynb #f7fee0ed
 _LATER.update({"step_seconds": "timing"})
 
