@@ -20,7 +20,7 @@ READY := $(VENV)/.ready-$(KEY)
 PEERS := .venv-peers
 PEERS_PY := $(PEERS)/bin/python
 PEERS_PIP := $(PEERS_PY) -m pip install --quiet --disable-pip-version-check --constraint peers/constraints.txt
-PEERS_READY := $(PEERS)/.ready-$(shell cat pyproject.toml peers/requirements.txt peers/constraints.txt peers/build_horovod.py 2>/dev/null | cksum | cut -d' ' -f1)
+PEERS_READY := $(PEERS)/.ready-$(shell cat pyproject.toml peers/requirements.txt peers/estimators.txt peers/constraints.txt peers/build_horovod.py 2>/dev/null | cksum | cut -d' ' -f1)
 
 .PHONY: help lab test test-all test-peers lessons export check docs bench bench-peers clean setup peers constraints
 
@@ -37,7 +37,7 @@ help: ## What can be made
 	@echo "make bench      run benchmarks/*.py (ARGS=--save keeps the results and draws them)"
 	@echo "make peers      DeepSpeed, FairScale, Horovod and Megatron-core in $(PEERS) (once; compiles Horovod, which takes minutes)"
 	@echo "make test-peers do one job with each of them, and compare the weights"
-	@echo "make bench-peers  time DDP against Horovod"
+	@echo "make bench-peers  time DDP against Horovod, and other estimators of memory and time against ours"
 	@echo "make clean      remove what was built (not $(VENV), not $(PEERS), not $(DIR))"
 	@echo "make constraints  resolve all versions anew into constraints.txt"
 
@@ -86,6 +86,8 @@ $(PEERS_READY): | $(PEERS_PY)
 	@wheels=$$(nice $(PEERS_PY) peers/build_horovod.py); $(PEERS_PIP) --no-deps --no-index --force-reinstall "$$wheels"/horovod-*.whl
 	@echo "  3 of 4  DeepSpeed, FairScale and pytest"
 	@$(PEERS_PIP) --no-build-isolation --requirement peers/requirements.txt
+# Asks for years-old versions of what it does not need to count bytes
+	@$(PEERS_PIP) --no-deps --requirement peers/estimators.txt
 	@echo "  4 of 4  the course itself"
 	@$(PEERS_PIP) --no-build-isolation --no-deps --editable .
 	@$(PEERS_PY) -W ignore -c "import deepspeed, fairscale, fsdl_course, horovod.torch" >/dev/null || { echo "One of the libraries can't be imported; remove $(PEERS) and run make peers again" >&2; exit 1; }
@@ -98,6 +100,7 @@ test-peers: $(PEERS_READY)
 
 bench-peers: $(PEERS_READY)
 	@$(PEERS_PY) peers/bench_horovod.py $(ARGS)
+	@$(PEERS_PY) benchmarks/estimators.py $(ARGS)
 
 lessons: $(READY)
 	@$(PY) -m tools.run $(ARGS)
