@@ -364,12 +364,17 @@ def speeds_of(estimators: dict[str, Callable[[Job], Answer]], rounds: int) -> li
 # ---- the table ----
 
 
+def plain(number: float) -> str:
+    "Two or three digits, never in powers of ten."
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
 def duration(seconds: float) -> str:
-    "For people: 0.41 s, 7.5 min, 39 h."
-    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (math.inf, 3600, "h")):
+    "For people: 0.41 s, 7.5 min, 39 h, 17 days."
+    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h"), (math.inf, 86_400, "days")):
         if seconds < limit:
-            return f"{seconds / size:.2g} {unit}"
-    raise ValueError(seconds)
+            return f"{plain(float(f'{seconds / size:.2g}'))} {unit}"
+    raise ValueError(f"seconds must be finite, not {seconds}")
 
 
 def speed_lines(speeds: list[Speed]) -> list[str]:
@@ -377,9 +382,9 @@ def speed_lines(speeds: list[Speed]) -> list[str]:
     lines = ["| estimator | answers | one estimate, ms | over ours, 95% interval | a million |", "|---|---|---|---|---|"]
     for s in speeds:
         what = "memory, seconds, bytes, money" if s.estimator == "ours" else PEERS[s.estimator][2]
-        ratio = "1" if s.estimator == "ours" else f"{s.ratio:.3g} ({s.low:.3g} to {s.high:.3g})"
+        ratio = "1" if s.estimator == "ours" else f"{plain(s.ratio)} ({plain(s.low)} to {plain(s.high)})"
         million = f"{duration(s.million)}, extrapolated" if s.extrapolated else f"{duration(s.million)}, in arrays"
-        lines.append(f"| {s.estimator} | {what} | {s.ms:.3g} | {ratio} | {million} |")
+        lines.append(f"| {s.estimator} | {what} | {plain(s.ms)} | {ratio} | {million} |")
     return lines
 
 

@@ -115,7 +115,7 @@ def training_runs() -> tuple[Run, ...]:
         source=row["source"], note=row["note"],
     ) for row in table("training_runs.csv"))
 
-# %% ../../nbs/04_compute/05_runs.ipynb #7e09770c
+# %% ../../nbs/04_compute/05_runs.ipynb #b3d2a4ef
 class Band(NamedTuple):
     "What most runs did: 10% lie below `p10`, half below `p50`, 10% above `p90`; and of how many `runs` that was learned."
 
@@ -155,18 +155,19 @@ def band(values: Iterable[float]) -> Band:
 
 
 def left_out(values: Sequence[float], groups: Sequence[str] | None = None) -> float:
-    """The part of `values` that lie in the band that the others, without them, give: what a band is worth on a run that it has not seen.
+    """How often a value lies in the band that the others, without it, give: what a band is worth on a run that it has not seen.
 
-    groups: a name for each value; all of one name are left out together. Default: one by one. Raises ValueError if groups are not as many as values.
+    groups: a name for each value. All of one name are left out together, and each name counts the same, however many values it has: the answer for a value
+    of a *new* group. Default: each value by itself. Raises ValueError if groups are not as many as values.
     """
-    groups = range(len(values)) if groups is None else groups
+    groups = list(range(len(values)) if groups is None else groups)
     if len(groups) != len(values):
         raise ValueError(f"left_out: groups must be one for each of the {len(values)} values, not {len(groups)}")
-    inside = 0
-    for value, group in zip(values, groups):
-        found = band(other for other, its_group in zip(values, groups) if its_group != group)
-        inside += found.p10 <= value <= found.p90
-    return inside / len(values)
+    parts = []
+    for group in dict.fromkeys(groups):
+        found = band(value for value, its_group in zip(values, groups) if its_group != group)
+        parts.append(statistics.fmean(found.p10 <= value <= found.p90 for value, its_group in zip(values, groups) if its_group == group))
+    return statistics.fmean(parts)
 
 # %% ../../nbs/04_compute/05_runs.ipynb #7876f59e
 @functools.cache
