@@ -4,9 +4,22 @@ import math
 import pytest
 from hypothesis import given, strategies as st
 
-from fsdl_course.compute import catalogue
-from fsdl_course.compute.audit import break_even_speedup, geometric_mean, machines_at, mean_of_ratios, ratio_of_means
-from fsdl_course.compute.prices import data_rows
+from fsdl_course.compute.audit import (
+    break_even_speedup,
+    fitted,
+    geometric_mean,
+    lecture_rule,
+    machines_at,
+    mean_of_ratios,
+    ratio_of_means,
+    ratios,
+    repriced,
+    slope,
+    steps_of,
+    year_of,
+)
+from fsdl_course.compute.prices import Offer, catalogue, data_rows
+from fsdl_course.spec import devices
 
 
 # %% ../nbs/04_compute/12_audit.ipynb #36e4885e
@@ -77,3 +90,48 @@ def test_means_of_raw_figures_follow_the_largest_unit():
 def test_what_has_no_geometric_mean_is_refused(values):
     with pytest.raises(ValueError, match="values must be finite numbers above 0"):
         geometric_mean(values)
+
+
+# %% ../nbs/04_compute/12_audit.ipynb #235adb2b
+def test_start_ups_are_compared_card_by_card():
+    offers = [Offer(cloud=cloud, gpu="A100", memory=gb * 2**30, on_demand=price) for cloud, gb, price in
+              (("AWS", 80, 4.0), ("AWS", 80, 6.0), ("GCP", 80, 3.0), ("New", 80, 2.0), ("Oracle Cloud", 80, 1.0), ("New", 40, 1.0))]
+    assert ratios(offers) == {("A100", 80): {"New": 0.5}}
+    found = ratios(catalogue())
+    assert all(0 < ratio < 1 for clouds in found.values() for ratio in clouds.values()) and sum(map(len, found.values())) >= 15
+
+
+def test_the_rule_takes_the_dearest_card_of_the_cheapest_cloud():
+    make = lambda cloud, device, price: Offer(cloud=cloud, gpu=device, memory=devices()[device].memory, on_demand=price, device=device)
+    offers = [make("Dear", "T4", 1.0), make("Dear", "L4", 2.0), make("Cheap", "T4", 0.5), make("Cheap", "L4", 1.0), make("Dear", "A10", 0.4)]
+    rule = lecture_rule(offers)
+    assert (rule.cloud, rule.pick.device, rule.best.device, rule.better, rule.of) == ("Cheap", "L4", "A10", 2, 5)
+    assert rule.excess == pytest.approx((1.0 / 121) / (0.4 / 125))
+    with pytest.raises(ValueError, match="offers must have clouds that sell the same card"):
+        lecture_rule(offers[:1])
+
+
+# %% ../nbs/04_compute/12_audit.ipynb #e7e9d926
+def test_a_known_yearly_fall_is_found_whatever_the_cards_cost():
+    points = [(cloud, card, 2022 + year, level * 0.8**year) for cloud, start in (("A", 0), ("B", 1)) for card, level in (("V100", 3.0), ("T4", 0.5)) for year in (start, start + 1)]
+    fit = fitted(points)
+    assert fit.percent == pytest.approx(-20) and fit.low == pytest.approx(-20) and (fit.offers, fit.clouds) == (8, 2)
+    assert slope([("a", 2022, 1.0), ("b", 2023, 0.1), ("a", 2023, 2.0)]) == pytest.approx(math.log(2))
+    with pytest.raises(ValueError, match="two days or more"):
+        slope([("a", 2022, 1.0), ("b", 2023, 0.1)])
+
+
+def test_like_offers_are_followed_from_first_to_last():
+    like = repriced()
+    h100 = next(offer for offer in like if offer.offer.cloud == "Lambda" and offer.offer.gpu == "H100")
+    assert (h100.first, h100.last, h100.changes) == (2.40, 1.99, 1) and h100.percent == pytest.approx(100 * ((1.99 / 2.40) ** (1 / h100.years) - 1))
+    assert {offer.offer.cloud for offer in like if offer.changes} == {"Datacrunch", "Latitude.sh", "Lambda"}
+
+
+def test_steps_hold_their_price_until_the_next():
+    assert [round(price, 2) for _, price in steps_of("H100", 80)["Lambda"]] == [2.40, 2.40, 1.99, 1.99]
+    corners = steps_of("A100", 80)["Datacrunch"]
+    assert [year for year, _ in corners] == sorted(year for year, _ in corners) and corners[-1][0] == year_of("2025-04-21")
+    with pytest.raises(ValueError, match="must be a card of the price list"):
+        steps_of("A100", 81)
+    assert year_of("2024-01-01") == 2024 and year_of("2023-07-02") == pytest.approx(2023.4986, abs=1e-3)

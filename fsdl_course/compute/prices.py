@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'LEAST_USD', 'MOST_USD', 'MOST_DEVICES', 'MOST_MEMORY', 'GIGABITS', 'POD', 'COLUMNS', 'NEEDED', 'TWO_FORMS',
-           'FORMS', 'SAME', 'LAST_DAY', 'CLOUDS', 'BIG_THREE', 'OTHER_LARGE', 'WORDS', 'Offer', 'refuse_offer',
-           'name_of', 'tflops_of', 'day_of', 'network_of', 'cluster_of', 'Catalogue', 'place_of', 'asked', 'matching',
-           'catalogue_table', 'device_for', 'data_rows', 'gpu_and_memory', 'clean_row', 'cleaned', 'same_offer',
-           'history', 'as_of', 'cloud_offers', 'tpu_prices', 'serverless', 'offer_of', 'read_offers', 'refuse_header',
-           'write_safely', 'with_doubts', 'catalogue', 'tpu_slice', 'from_gpuhunt', 'cache_folder', 'latest', 'heard',
-           'refresh', 'frontier', 'year_of', 'ratios', 'Rule', 'cheapest_cloud', 'lecture_rule', 'steps_of', 'Fit',
-           'slope', 'fitted', 'Repriced', 'repriced', 'providers']
+           'FORMS', 'SAME', 'LAST_DAY', 'CLOUDS', 'WORDS', 'Offer', 'refuse_offer', 'name_of', 'tflops_of', 'day_of',
+           'network_of', 'cluster_of', 'Catalogue', 'place_of', 'asked', 'matching', 'catalogue_table', 'device_for',
+           'data_rows', 'gpu_and_memory', 'clean_row', 'cleaned', 'same_offer', 'history', 'as_of', 'cloud_offers',
+           'tpu_prices', 'serverless', 'offer_of', 'read_offers', 'refuse_header', 'write_safely', 'with_doubts',
+           'catalogue', 'tpu_slice', 'from_gpuhunt', 'cache_folder', 'latest', 'heard', 'refresh', 'frontier',
+           'providers']
 
 # %% ../../nbs/04_compute/06_prices.ipynb #4969b153
 import contextlib
@@ -774,177 +773,6 @@ def frontier(offers: Iterable[Offer]) -> list[Offer]:
     for offer in sorted((o for o in offers if o.tflops and o.on_demand is not None), key=lambda o: (o.on_demand, -o.tflops)):
         if not found or offer.tflops > found[-1].tflops:
             found.append(offer)
-    return found
-
-
-def year_of(date: str) -> float:
-    "A day as a year with its fraction: '2023-07-02' -> 2023.5."
-    day = day_of(date, "year_of")
-    start = Day(day.year, 1, 1)
-    return day.year + (day - start).days / (Day(day.year + 1, 1, 1) - start).days
-
-# %% ../../nbs/04_compute/06_prices.ipynb #e533c4bb
-BIG_THREE = ("AWS", "Azure", "GCP")
-# Clouds of large older companies: neither of the big three, nor start-ups
-OTHER_LARGE = ("Oracle Cloud", "OVHcloud", "Exoscale")
-
-
-def ratios(offers: Iterable[Offer], doubtful: bool = False) -> dict[tuple[str, int], dict[str, float]]:
-    """For each card that one of the big three has, each start-up's price as a fraction of theirs: {(gpu, GB): {cloud: ratio}}.
-
-    A cloud's price for a card is the median of its on-demand offers per device; that of the big three, the median of those of them that have it.
-    """
-    asked: dict[tuple, dict[str, list[float]]] = {}
-    for offer in offers:
-        if offer.on_demand is not None and offer.kind == "cloud" and (doubtful or not offer.doubt):
-            asked.setdefault((offer.gpu, round(offer.memory / 2**30)), {}).setdefault(offer.cloud, []).append(offer.on_demand)
-    found = {}
-    for card, clouds in asked.items():
-        middle = {cloud: statistics.median(prices) for cloud, prices in clouds.items()}
-        big = [price for cloud, price in middle.items() if cloud in BIG_THREE]
-        small = {cloud: price for cloud, price in middle.items() if cloud not in BIG_THREE + OTHER_LARGE}
-        if big and small:
-            found[card] = {cloud: price / statistics.median(big) for cloud, price in sorted(small.items())}
-    return found
-
-# %% ../../nbs/04_compute/06_prices.ipynb #666ed0a6
-@dataclass(frozen=True)
-class Rule:
-    "What the lecture's rule picks, by the figure it is judged by: its offer, the best offer there is, and how many offers were better."
-    cloud: str
-    pick: Offer
-    best: Offer
-    better: int
-    of: int
-
-    @property
-    def excess(self) -> float:
-        "How many times the best offer's US dollars per TFLOP/s and hour the pick asks."
-        return self.pick.per_tflop() / self.best.per_tflop()
-
-
-def cheapest_cloud(offers: Iterable[Offer]) -> list[tuple[float, str, int]]:
-    """Clouds from cheap to dear: (median of its price over the median cloud's for the same card, name, cards compared), for clouds with 2 such cards or more."""
-    asked: dict[str, dict[str, list[float]]] = {}
-    for offer in offers:
-        if offer.device and offer.on_demand is not None:
-            asked.setdefault(offer.device, {}).setdefault(offer.cloud, []).append(offer.on_demand)
-    found: dict[str, list[float]] = {}
-    for clouds in asked.values():
-        middles = {cloud: statistics.median(prices) for cloud, prices in clouds.items()}
-        if len(middles) > 1:
-            for cloud, price in middles.items():
-                found.setdefault(cloud, []).append(price / statistics.median(middles.values()))
-    return sorted((statistics.median(values), cloud, len(values)) for cloud, values in found.items() if len(values) > 1)
-
-
-def lecture_rule(offers: Iterable[Offer], count: int = 1) -> Rule:
-    """"The most expensive per-hour GPU in the least expensive cloud", held against all offers by US dollars per TFLOP/s and hour.
-
-    Of instances with at least `count` devices that are in the sheet; offers with a doubt are left out. ValueError if no cloud can be compared.
-    """
-    offers = [o for o in offers if o.device and o.on_demand is not None and not o.doubt and o.kind == "cloud" and o.count >= count]
-    ranked = cheapest_cloud(offers)
-    if not ranked:
-        raise ValueError("lecture_rule: offers must have clouds that sell the same card, to say which of them is the least expensive")
-    cloud = ranked[0][1]
-    pick = max((o for o in offers if o.cloud == cloud), key=lambda o: o.on_demand)
-    best = min(offers, key=Offer.per_tflop)
-    return Rule(cloud, pick, best, sum(o.per_tflop() < pick.per_tflop() for o in offers), len(offers))
-
-# %% ../../nbs/04_compute/06_prices.ipynb #0433165d
-def steps_of(gpu: str, memory_gb: int, until: str = LAST_DAY) -> dict[str, list[tuple[float, float]]]:
-    """How each cloud's price for a card went: {cloud: [(year, US dollars per device and hour), ...]}, corner by corner of a step.
-
-    A cloud's price is the median of its offers of the card that hold on the day; an offer holds until its next price, or until `until`.
-    """
-    found: dict[str, list[tuple[float, float]]] = {}
-    card = [o for o in history() if o.gpu == gpu and round(o.memory / 2**30) == memory_gb and o.kind == "cloud"]
-    if not card:
-        cards = sorted({f"{o.gpu} {o.memory / 2**30:g}" for o in history()})
-        raise ValueError(f"steps_of: gpu and memory_gb must be a card of the price list, not {gpu!r} with {memory_gb}; there are {', '.join(cards)}")
-    for day in sorted({o.date for o in card}):
-        now = [o for o in as_of(day) if o.gpu == gpu and round(o.memory / 2**30) == memory_gb]
-        for cloud in dict.fromkeys(o.cloud for o in card if o.date == day):
-            price, corners = statistics.median(o.on_demand for o in now if o.cloud == cloud), found.setdefault(cloud, [])
-            corners += [(year_of(day), corners[-1][1])] if corners else []
-            corners.append((year_of(day), price))
-    return {cloud: [*corners, (year_of(until), corners[-1][1])] for cloud, corners in found.items()}
-
-# %% ../../nbs/04_compute/06_prices.ipynb #f933186d
-@dataclass(frozen=True)
-class Fit:
-    "A yearly change of prices: per cent a year, and its range when each cloud is left out in turn."
-    percent: float
-    low: float
-    high: float
-    offers: int
-    clouds: int
-
-    def __str__(self) -> str:
-        return f"{self.percent:+.0f}% a year ({self.low:+.0f} to {self.high:+.0f}% when a cloud is left out; {self.offers} prices of {self.clouds} clouds)"
-
-
-def slope(points: Iterable[tuple[str, float, float]]) -> float:
-    """Change of the logarithm of a price per year, by least squares, with a level of its own for each card.
-
-    points: (card, year, price). Cards with one price, or all on one day, say nothing about change.
-    """
-    groups: dict[str, list[tuple[float, float]]] = {}
-    for card, year, price in points:
-        groups.setdefault(card, []).append((year, math.log(price)))
-    above = below = 0.0
-    for group in groups.values():
-        middle_x, middle_y = (statistics.fmean(values) for values in zip(*group))
-        above += sum((x - middle_x) * (y - middle_y) for x, y in group)
-        below += sum((x - middle_x) ** 2 for x, _ in group)
-    if below == 0:
-        raise ValueError("slope: points must hold a card with prices of two days or more")
-    return above / below
-
-
-def fitted(points: Iterable[tuple[str, str, float, float]]) -> Fit:
-    "The yearly change of prices given as (cloud, card, year, price): all together, and with each cloud left out."
-    points = list(points)
-    percent = lambda rest: 100 * math.expm1(slope(p[1:] for p in rest))
-    clouds = sorted({p[0] for p in points})
-    each = []
-    for cloud in clouds:
-        try:
-            each.append(percent([p for p in points if p[0] != cloud]))
-        except ValueError:
-            continue
-    return Fit(percent(points), min(each, default=math.nan), max(each, default=math.nan), len(points), len(clouds))
-
-# %% ../../nbs/04_compute/06_prices.ipynb #f5cb66af
-@dataclass(frozen=True)
-class Repriced:
-    "One offer's first and last price in the list, US dollars per device and hour; `years` from the first day to the end of the list."
-    offer: Offer
-    first: float
-    last: float
-    years: float
-    changes: int
-
-    @property
-    def percent(self) -> float:
-        "Per cent a year, from its first price to its last, over the years it is in the list."
-        return 100 * math.expm1(math.log(self.last / self.first) / self.years)
-
-
-def repriced(until: str = LAST_DAY, least_years: float = 0.5) -> list[Repriced]:
-    """Like offers over time: the same cloud, card, number of devices and instance, with at least `least_years` in the list."""
-    groups: dict[tuple, dict[str, list[Offer]]] = {}
-    for offer in history():
-        if offer.kind == "cloud":
-            groups.setdefault(same_offer(offer), {}).setdefault(offer.date, []).append(offer)
-    found = []
-    for days in groups.values():
-        dates = sorted(days)
-        prices = [statistics.median(o.on_demand for o in days[date]) for date in dates]
-        years = year_of(until) - year_of(dates[0])
-        if years >= least_years:
-            found.append(Repriced(days[dates[-1]][0], prices[0], prices[-1], years, len(prices) - 1))
     return found
 
 # %% ../../nbs/04_compute/06_prices.ipynb #59d7a2ad
