@@ -111,9 +111,9 @@ def sheet() -> Sheet:
 # %% ../../nbs/04_compute/01_devices.ipynb #0fe61bbf
 SHOWN = ("memory", "bandwidth", "tensor16", "link", "watts")
 
-_STYLE = f"""<style>.fsdl-sheet td, .fsdl-sheet th {{ text-align: right; white-space: nowrap }} .fsdl-sheet th:first-child, .fsdl-sheet caption {{ text-align: left }}
-.fsdl-sheet caption {{ caption-side: top }} .fsdl-sheet button {{ all: unset; cursor: pointer; text-decoration: underline dotted }} .fsdl-sheet button:focus-visible {{ outline: 2px solid {PALETTE[0]} }}
-.fsdl-sheet i {{ display: block; position: relative; height: 3px; width: 7em; margin: 3px 0 5px auto; background: {PALETTE[0]}44 }}
+_STYLE = f"""<style>.fsdl-sheet td, .fsdl-sheet th {{ text-align: right; white-space: nowrap }} .fsdl-sheet :is(th, td):nth-child(-n+2), .fsdl-sheet caption {{ text-align: left }}
+.fsdl-sheet {{ max-height: 34em; overflow: auto; font-size: 0.9em }} .fsdl-sheet caption {{ caption-side: top }} .fsdl-sheet button {{ all: unset; cursor: pointer; text-decoration: underline dotted }} .fsdl-sheet button:focus-visible {{ outline: 2px solid {PALETTE[0]} }}
+.fsdl-sheet i {{ display: block; position: relative; height: 3px; width: 5em; margin: 3px 0 5px auto; background: {PALETTE[0]}44 }}
 .fsdl-sheet b {{ position: absolute; top: -3px; width: 9px; height: 9px; margin-left: -4px; border-radius: 50%; background: {PALETTE[0]} }}</style>"""
 
 # Pressing a heading sorts by it, larger first; pressing again turns the order round. Typing hides the rows that don't have the words.
@@ -139,7 +139,7 @@ def _cell(field: str, device: Device, low: float, high: float) -> str:
 def sheet_table(found: Iterable[Device]) -> str:
     "Devices as an HTML table that is sorted and filtered in place, by mouse or keyboard; without scripts it is a plain table."
     found = list(found)
-    heads = ["device", "market", "year", *(f"{FIELDS[field][1]}, {FIELDS[field][2]}" for field in SHOWN)]
+    heads = ["device", "market", "year", "memory, GiB", "bandwidth, GB/s", "16-bit, TFLOP/s", "link, GB/s", "power, W"]
     head = "".join(f"<th><button>{escape(text)}</button></th>" for text in heads)
     known = {field: [getattr(device, field) for device in found if getattr(device, field)] or [1] for field in SHOWN}
     lines = []
@@ -147,7 +147,7 @@ def sheet_table(found: Iterable[Device]) -> str:
         cells = "".join(_cell(field, device, min(known[field]), max(known[field])) for field in SHOWN)
         market = sheet_rows()[device.name]["market"] if device.name in sheet_rows() else ""
         lines.append(f'<tr><th scope="row">{escape(device.name)}</th><td>{market}, {device.arch}</td><td data-value="{device.year}">{device.year}</td>{cells}</tr>')
-    box = '<label hidden>only rows with <input size="14" placeholder="a word, such as Ada"></label> <span role="status"></span>'
+    box = '<label hidden>only rows with <input size="24" placeholder="a word, such as Ada"></label> <span role="status"></span>'
     caption = "<caption>Press a heading to sort. Dots: logarithmic, from the column's smallest to its largest.</caption>"
     return f'<div class="fsdl-sheet">{_STYLE}{box}<table>{caption}<thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table><script>{_SORT}</script></div>'
 
@@ -173,7 +173,7 @@ class Disagreements(list):
     "Where libraries and the sheet differ, the worst first; in a notebook, a table."
 
     def _repr_html_(self) -> str:
-        rows = [(f"{d.device}: {FIELDS[d.field][1]}", f"{d.best:,g} {d.unit}", f"{d.says:,g} {d.unit}", f"{d.factor:.2f} x", d.library, d.why) for d in self]
+        rows = [(f"{d.device}: {FIELDS[d.field][1]}", f"{d.best:,g}\N{NO-BREAK SPACE}{d.unit}", f"{d.says:,g}\N{NO-BREAK SPACE}{d.unit}", f"{d.factor:.2f}", d.library, d.why) for d in self]
         return html_table(rows, ("", "the sheet", "the library", "ratio", "which", "it is"))
 
 
@@ -291,16 +291,16 @@ def speedup(new: Device | str, old: Device | str, m, n, k, precision: str = "flo
 def roofline_picture(names: Iterable[str | Device], precision: str = "float16", points: dict[str, list[tuple]] | None = None, low: float = 1, high: float = 10_000,
                      marks: dict[str, tuple[float, float]] | None = None) -> Picture:
     "Rooflines of devices from `low` to `high` FLOPs per byte; `points`: {kind: [(intensity, FLOP/s, words)]} that were measured."
-    series = {}
-    for name in names:
-        device = find_device(name) if isinstance(name, str) else name
+    series, found = {}, [find_device(name) if isinstance(name, str) else name for name in names]
+    size, unit = (1e12, "TFLOP/s") if max(rate(device, precision) for device in found) > 1e12 else (1e9, "GFLOP/s")
+    for device in found:
         places = sorted({low, high, min(max(ridge(device, precision), low), high)})
-        series[device.name] = [(x, roofline(device, x, precision) / 1e12, "ridge" if low < x < high else "") for x in places]
+        series[device.name] = [(x, roofline(device, x, precision) / size, "ridge" if low < x < high else device.name) for x in places]
     lines = list(series)
-    for kind, found in (points or {}).items():
-        series[kind] = [(x, y / 1e12, *words) for x, y, *words in found]
-    at = {label: (x, y / 1e12) for label, (x, y) in (marks or {}).items()}
-    return chart(series, title=f"Rooflines in {precision}", x="FLOPs per byte of memory traffic", y="TFLOP/s at best", log="xy", lines=lines, marks=at)
+    for kind, measured in (points or {}).items():
+        series[kind] = [(x, y / size, *words) for x, y, *words in measured]
+    at = {label: (x, y / size) for label, (x, y) in (marks or {}).items()}
+    return chart(series, title=f"Rooflines in {precision}", x="FLOPs per byte of memory traffic", y=f"{unit} at best", log="xy", lines=lines, marks=at)
 
 # %% ../../nbs/04_compute/01_devices.ipynb #3eb91c84
 def data_parallel_speedup(n, seconds: float, gradient_bytes: float, link: Link, exposed: float = 1.0):
