@@ -134,7 +134,7 @@ def test_seconds_and_speedup():
 
 def test_what_the_roofline_refuses():
     for call, message in (
-        (lambda: roofline("A100 80GB SXM", 0), "intensity"), (lambda: roofline("A100 80GB SXM", np.array([1.0, -1.0])), "intensity"), (lambda: rate("V100 PCIe", "bfloat16"), "float32, float16"),
+        (lambda: roofline("A100 80GB SXM", 0), "intensity"), (lambda: roofline("A100 80GB SXM", math.inf), "intensity"), (lambda: roofline("A100 80GB SXM", math.nan), "intensity"), (lambda: roofline("A100 80GB SXM", np.array([1.0, -1.0])), "intensity"), (lambda: rate("V100 PCIe", "bfloat16"), "float32, float16"),
         (lambda: rate("A100 80GB SXM", "int3"), "precision"), (lambda: rate("K80", "float16"), "float32"), (lambda: intensity(0, 1, 1), "m must be above 0"),
         (lambda: roofline(Device(name="x", memory=1, float32=1e9), 1.0, "float32"), "bandwidth"),
         (lambda: data_parallel_speedup(2, 0, 1, Link("", 1, 0)), "seconds"), (lambda: data_parallel_speedup(2, 1, 1, Link("", 1, 0), 2), "exposed"),

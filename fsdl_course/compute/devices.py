@@ -245,9 +245,9 @@ def roofline(device: Device | str, intensity, precision: str = "bfloat16"):
     The smaller of what it can compute and what its memory can feed. intensity: a number or an array, above 0.
     """
     device = find_device(device) if isinstance(device, str) else device
-    positive = intensity > 0
-    if not (positive.all() if hasattr(positive, "all") else positive):
-        raise ValueError(f"roofline: intensity must be above 0 FLOPs per byte, not {intensity!r}")
+    sound = (intensity > 0) & (intensity < math.inf)
+    if not (sound.all() if hasattr(sound, "all") else sound):
+        raise ValueError(f"roofline: intensity must be above 0 FLOPs per byte and finite, not {intensity!r}")
     if not device.bandwidth:
         raise ValueError(f"roofline: device {device.name} has no memory bandwidth in the sheet")
     fed, peak = device.bandwidth * intensity, rate(device, precision)
