@@ -119,12 +119,14 @@ _STYLE = f"""<style>.fsdl-sheet td, .fsdl-sheet th {{ text-align: right; white-s
 # Pressing a heading sorts by it, larger first; pressing again turns the order round. Typing hides the rows that don't have the words.
 _SORT = """(() => { const root = document.currentScript.parentNode, body = root.querySelector("tbody"), note = root.querySelector("[role=status]");
 const value = (row, i) => row.cells[i].dataset.value === undefined ? row.cells[i].textContent : parseFloat(row.cells[i].dataset.value);
-root.querySelectorAll("th button").forEach((button, i) => button.addEventListener("click", () => { const th = button.parentNode, up = th.getAttribute("aria-sort") === "descending";
-root.querySelectorAll("th").forEach(other => other.removeAttribute("aria-sort")); th.setAttribute("aria-sort", up ? "ascending" : "descending");
-[...body.rows].sort((a, b) => { const [x, y] = [value(a, i), value(b, i)]; const order = typeof x === "string" ? y.localeCompare(x) : (isNaN(y) ? -Infinity : y) - (isNaN(x) ? -Infinity : x);
-return isNaN(order) ? 0 : up ? -order : order; }).forEach(row => body.append(row)); note.textContent = "sorted by " + button.textContent + (up ? ", smaller first" : ", larger first"); }));
-const input = root.querySelector("input"); input.parentNode.hidden = false; input.addEventListener("input", () => { const words = input.value.toLowerCase().split(/\\s+/);
-let left = 0; [...body.rows].forEach(row => { row.hidden = !words.every(word => row.textContent.toLowerCase().includes(word)); left += !row.hidden; }); note.textContent = left + " devices"; }); })()"""
+root.querySelectorAll("th button").forEach((button, i) => button.addEventListener("click", () => { const th = button.parentNode, was = th.getAttribute("aria-sort"), words = i < 2;
+const up = words ? was !== "ascending" : was === "descending"; root.querySelectorAll("th").forEach(other => other.removeAttribute("aria-sort"));
+th.setAttribute("aria-sort", up ? "ascending" : "descending"); const order = (x, y) => words ? x.localeCompare(y) : x - y;
+[...body.rows].sort((a, b) => { const x = value(a, i), y = value(b, i); return !words && (isNaN(x) || isNaN(y)) ? isNaN(x) - isNaN(y) : up ? order(x, y) : order(y, x); }).forEach(row => body.append(row));
+note.textContent = "sorted by " + button.textContent + (words ? (up ? ", A to Z" : ", Z to A") : up ? ", smaller first" : ", larger first"); }));
+const input = root.querySelector("input"); input.parentNode.hidden = false; input.addEventListener("input", () => { const words = input.value.toLowerCase().split(/\s+/);
+let left = 0; [...body.rows].forEach(row => { row.hidden = !words.every(word => row.textContent.toLowerCase().includes(word)); left += !row.hidden; });
+note.textContent = left + " of " + body.rows.length + " devices"; }); })()"""
 
 
 def _cell(field: str, device: Device, low: float, high: float) -> str:
