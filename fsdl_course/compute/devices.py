@@ -124,7 +124,7 @@ const up = words ? was !== "ascending" : was === "descending"; root.querySelecto
 th.setAttribute("aria-sort", up ? "ascending" : "descending"); const order = (x, y) => words ? x.localeCompare(y) : x - y;
 [...body.rows].sort((a, b) => { const x = value(a, i), y = value(b, i); return !words && (isNaN(x) || isNaN(y)) ? isNaN(x) - isNaN(y) : up ? order(x, y) : order(y, x); }).forEach(row => body.append(row));
 note.textContent = "sorted by " + button.textContent + (words ? (up ? ", A to Z" : ", Z to A") : up ? ", smaller first" : ", larger first"); }));
-const input = root.querySelector("input"); input.parentNode.hidden = false; input.addEventListener("input", () => { const words = input.value.toLowerCase().split(/\s+/);
+const input = root.querySelector("input"); input.parentNode.hidden = false; input.addEventListener("input", () => { const words = input.value.toLowerCase().split(" ");
 let left = 0; [...body.rows].forEach(row => { row.hidden = !words.every(word => row.textContent.toLowerCase().includes(word)); left += !row.hidden; });
 note.textContent = left + " of " + body.rows.length + " devices"; }); })()"""
 
