@@ -306,11 +306,18 @@ def test_more_layers_never_need_less_even_where_they_do_not_divide():
         ({"stack": "megatronn"}, "stack must be one of 'megatron-deepspeed'"), ({"optimizer": "adan"}, "optimizer must be one of"), ({"seq": 0}, "seq must be a whole number"),
         ({"seq": 4096}, "seq must be at most 1024"), ({"layout": Layout(pp=64)}, "pp 64"), ({"layout": Layout(tp=5)}, "heads 12"), ({"layout": {"dp": 2}}, "layout must be a Layout"),
         ({"layout": Layout(cp=4), "seq": 1022}, "seq must be a multiple of 4"), ({"stack": None}, "stack must be one of"),
+        ({"optimizer": ["adamw"]}, "optimizer must be one of"), ({"stack": ["fsdp"]}, "stack must be one of"), ({"seq": True}, "seq must be a whole number"), ({"seq": 16.0}, "seq must be a whole number"),
+        ({"layout": many(dp=np.array([1, 2], dtype=np.int32))}, "dp must be an array of 64-bit numbers"),
     ],
 )
 def test_bad_input_is_refused_by_name(options, says):
     with pytest.raises(ValueError, match=re.escape(says)):
         peak_memory(MODELS["gpt2"], **options)
+
+
+def test_a_model_that_is_no_transformer_is_refused():
+    with pytest.raises(ValueError, match="model must be a Transformer"):
+        peak_memory("gpt2", Layout())
 
 
 def test_sequences_may_be_longer_than_the_models_where_positions_are_not_learned():
@@ -327,6 +334,7 @@ def test_experts_count_where_they_are():
     assert one < two < 2 * one
 
 
+# %% ../nbs/04_compute/02_memory.ipynb #0ab57e1e
 def test_import_needs_the_standard_library_only():
     code = "import sys; import fsdl_course.compute.memory, fsdl_course.compute.measured as m; m.memory_rows(); print([n for n in ('numpy', 'torch', 'pandas', 'scipy') if n in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -44,9 +44,9 @@ class MemoryRow:
     layout: Layout | None = None
 
     @property
-    def error(self) -> float:
-        "Relative error of the prediction."
-        return self.predicted / self.published - 1
+    def error(self) -> float | None:
+        "Relative error of the prediction; None where nothing was published."
+        return None if self.published is None else self.predicted / self.published - 1
 
 # %% ../../nbs/04_compute/02_memory.ipynb #26dc3859
 GIB = 2**30
@@ -66,7 +66,7 @@ def crossed(rows: list[MemoryRow]) -> list[MemoryRow]:
 
 @functools.cache
 def bloom_rows() -> tuple[MemoryRow, ...]:
-    "Peak memory of jobs of BLOOM's makers on A100s of 80 GB (bigscience-workshop/bigscience, chronicles-prequel.md), without their duplicates; sections are left out in turn."
+    "Peak memory of jobs of BLOOM's makers on A100s of 80 GB (bigscience-workshop/bigscience, chronicles-prequel.md), without their duplicates; sections are left out in turn. Where heads are not told, the 64 of their neighbours are assumed."
     stack, rows = STACKS["megatron-deepspeed"], []
     for line in read_rows("measured_bloom.csv"):
         if line["duplicate_of_earlier"] == "1" or line["suspect"] not in ("", "0") or not line["mem_gb"]:
@@ -86,13 +86,13 @@ def bloom_rows() -> tuple[MemoryRow, ...]:
 # %% ../../nbs/04_compute/02_memory.ipynb #b3149363
 @functools.cache
 def torchtitan_rows() -> tuple[MemoryRow, ...]:
-    "Peak memory of torchtitan on H100s of 96 GB (its benchmarks of December 2024 and pull request 135); each row is left out in turn."
+    "Peak memory of torchtitan on H100s of 96 GB (its benchmarks of December 2024, and pull request 135, which names no model: its default was Llama 2 7B); each row is left out in turn."
     stack, rows = STACKS["torchtitan"], []
     names = {"Llama3.1-8B": "llama-3-8b", "Llama3.1-70B": "llama-3-70b"}
     for number, line in enumerate(read_rows("measured_torchtitan.csv")):
         if not line["peak_mem_gib"]:
             continue
-        model, policy = MODELS[names.get(line["model"], "llama-2-7b")], line["act_ckpt"] + line["extra"]
+        model, policy = MODELS[names.get(line["model"], "llama-2-7b")], ", ".join(filter(None, (line["act_ckpt"], line["extra"])))
         layout = Layout(
             dp=int(line["fsdp"]), tp=int(line["tp"]), cp=int(line["cp"]), zero=3, micro_batch=int(line["local_batch"]), precision="autocast",
             recompute="full" if "full" in policy else "selective", sequence_parallel=line["tp"] != "1",

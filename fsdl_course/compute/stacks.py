@@ -77,7 +77,8 @@ _REACHED = {
 # %% ../../nbs/04_compute/02_memory.ipynb #07f00493
 GIB = 2**30
 
-# What each holds. Fitted overheads: the median of what the published rows hold and the formula does not explain (see `measured`).
+# What each holds. Overheads with rows are fitted: the median of what these rows hold and the formula does not explain (see `measured`); nobody published any for the others.
+# BLOOM was trained without dropout; DeepSpeed's ZeRO-1 keeps a 32-bit gradient of each rank's part. Bytes per logit: see "the loss" in the lesson.
 _HELD = {
     "megatron-deepspeed": {"attention": "unfused", "gradient_shard": 4, "overhead": 11.7 * GIB, "overhead_error": 2.2 * GIB, "overhead_rows": 54},
     "megatron": {"attention": "unfused", "dropout": True, "overhead": 5 * GIB, "overhead_error": 5 * GIB},
