@@ -55,5 +55,5 @@ _LATER.update(dict.fromkeys([
 # %% ../../nbs/04_compute/08_plan.ipynb #5dd63746
 _LATER.update(dict.fromkeys(["plan", "Plans", "Planned", "why_slow", "Advice", "batch_for", "variations"], "planning"))
 
-# %% ../../nbs/04_compute/11_validated.ipynb #69170cbf
-_LATER.update({"estimate": "estimating", "Estimate": "estimating", "stack_for": "estimating", "sweep": "estimating", "Term": "estimating", "validate": "validation"})
+# %% ../../nbs/04_compute/11_validated.ipynb #2ebd7de5
+_LATER.update(dict.fromkeys(["estimate", "Estimate", "Ends", "Term", "stack_for", "sweep"], "estimating") | dict.fromkeys(["validate", "refit"], "validation"))
