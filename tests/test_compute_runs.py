@@ -75,7 +75,7 @@ def test_a_band_covers_the_next_value_as_often_as_it_says(count, draw):
     assert found.coverage >= 0.8 and within / tries == pytest.approx(found.coverage, abs=0.025)
 
 
-# %% ../nbs/04_compute/05_runs.ipynb #ed529b85
+# %% ../nbs/04_compute/05_runs.ipynb #3f5fe6b4
 CASES = [(512, 1500, 120, 900, 1800), (1000, 50_000, 10, 600, 1200), (16_384, 50_000, 60, 1200, 600), (64, 20, 5, 120, 400), (1, 1, 30, 600, 600)]
 
 
@@ -123,7 +123,7 @@ def test_extremes_give_numbers():
     exact = np.where(x < 700, x / np.expm1(np.minimum(x, 700)), 0)
     np.testing.assert_allclose(decline(x), exact, rtol=1e-12, atol=1e-290)
     assert [decline(float(one)) for one in x[::40]] == pytest.approx(exact[::40].tolist(), rel=1e-12, abs=1e-290)
-    assert goodput(1, 1e300, save_seconds=0, restart_seconds=0, interval=10) == 1
+    assert goodput(1, 1e90, save_seconds=0, restart_seconds=0, interval=10) == 1
     assert goodput(1e9, 1, save_seconds=60, restart_seconds=1e6) == 0
 
 
@@ -138,7 +138,7 @@ def test_more_failures_slower_saving_and_slower_starts_never_help():
             assert goodput(args["n"], hours, save_seconds=args["save"], restart_seconds=args["restart"]) <= base * (1 + 1e-9)
 
 
-# %% ../nbs/04_compute/05_runs.ipynb #d040a8a8
+# %% ../nbs/04_compute/05_runs.ipynb #52c769ea
 def test_energy_is_that_of_the_published_rows():
     full = [record for record in energy_records() if record.predicted]
     assert len(full) >= 5 and {record.kind for record in full} <= {"measured", "assumed"}
@@ -158,7 +158,7 @@ def test_bad_numbers_are_refused_by_name(name, bad):
     if (name in ("save_seconds", "restart_seconds") and bad == 0 and bad is not True) or (name == "interval" and bad is None):
         assert 0 < goodput(**{**good, name: bad}) < 1
         return
-    with pytest.raises(ValueError, match=f"{name} must be finite and"):
+    with pytest.raises(ValueError, match=f"{name} must be a finite number"):
         goodput(**{**good, name: bad})
 
 
@@ -170,7 +170,7 @@ def test_bad_numbers_are_refused_elsewhere(bad):
     for name in ("device_hours", "watts", "pue"):
         with pytest.raises(ValueError, match=f"energy: {name} must be"):
             energy(**{"device_hours": 1.0, "watts": 400.0, "pue": 1.1, name: bad})
-    with pytest.raises(ValueError, match="save_seconds must be finite and above 0"):
+    with pytest.raises(ValueError, match="save_seconds must be a finite number above 0"):
         goodput(8, 1000, save_seconds=0, restart_seconds=60)  # without an interval, saving for nothing has no best one
     with pytest.raises(ValueError, match="by must be 'young' or 'daly'"):
         best_interval(8, 1000, save_seconds=1, by="guess")
@@ -178,6 +178,22 @@ def test_bad_numbers_are_refused_elsewhere(bad):
         band([1.0, 2.0])
     with pytest.raises(ValueError, match="groups must be one for each of the 4 values"):
         left_out([1.0, 2.0, 3.0, 4.0], ["a"])
+
+
+def test_any_numbers_give_a_part_of_the_time_or_are_refused_by_name():
+    chance, odd = random.Random(0), [0, -1, -0.0, math.nan, math.inf, -math.inf, 1e-320, 1e308, "", None, True, [], 1e-100, 1e100, 1e99, 10**40]
+    refused = 0
+    for _ in range(10_000):
+        draw = lambda: chance.choice(odd) if chance.random() < 0.12 else 10 ** chance.uniform(-100, 100)
+        given = {name: draw() for name in ("devices", "hours_between_failures", "save_seconds", "restart_seconds", "interval")}
+        try:
+            spent = time_spent(**given)
+        except ValueError as error:
+            refused += 1
+            assert any(f"{name} must be a finite number" in str(error) for name in given)
+        else:
+            assert all(0 <= part <= 1 for part in spent.values()) and spent.total == pytest.approx(1)
+    assert 2000 < refused < 6000
 
 
 def test_importing_it_costs_no_numpy():

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from ..ledger import Tally, larger
 from ..spec import devices, html_table, whole
 
-# %% ../../nbs/04_compute/05_runs.ipynb #a01d525d
+# %% ../../nbs/04_compute/05_runs.ipynb #b78a173e
 def implied_mfu(parameters, tokens, device_hours, peak):
     """The part of the devices' peak that a run turned into its model, everything counted: 6 x parameters x tokens FLOPs over device hours x peak.
 
@@ -33,14 +33,17 @@ def implied_mfu(parameters, tokens, device_hours, peak):
 
 
 def above(owner: str, name: str, value, least: float = 0.0, strictly: bool = True) -> None:
-    "Refuse a number, or an array with one, that is not finite and above (or, if not `strictly`, at least) `least`: a ValueError that names it."
+    """Refuse a number, or an array with one, that is not above (or, if not `strictly`, at least) `least`: a ValueError that names it.
+
+    What is beyond 1e100, or above 0 and below 1e-100, is refused as well: nothing that is asked here has such a size, and products of them could overflow.
+    """
     try:
-        holds = ((value > least) if strictly else (value >= least)) & (value < math.inf)
+        holds = ((value > least) if strictly else (value >= least)) & (value <= 1e100) & ((value == 0) | (value >= 1e-100))
         good = bool(holds.all() if hasattr(holds, "all") else holds) and not isinstance(value, bool)
     except TypeError:
         good = False
     if not good:
-        raise ValueError(f"{owner}: {name} must be finite and {'above' if strictly else 'at least'} {least:g}, not {value!r}")
+        raise ValueError(f"{owner}: {name} must be a finite number {'above' if strictly else 'of at least'} {least:g} (and none like 1e200 or 1e-200), not {value!r}")
 
 # %% ../../nbs/04_compute/05_runs.ipynb #eee0e41f
 @dataclass(frozen=True)
@@ -199,7 +202,7 @@ def __getattr__(name: str):
         return run_band()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-# %% ../../nbs/04_compute/05_runs.ipynb #984bf6cd
+# %% ../../nbs/04_compute/05_runs.ipynb #a5e6ff3d
 def time_spent(devices, hours_between_failures, *, save_seconds, restart_seconds, interval=None) -> Tally:
     """Where the time of a long run goes, in parts of 1: "step" (work that counts), "saving", "lost" (work that is done again), "starting" (after a failure).
 
@@ -235,10 +238,10 @@ def time_between(owner: str, devices, hours_between_failures):
 
 def decline(x):
     "x / (e^x - 1) for x above 0, a number or an array, without loss of digits near 0: there 1 - x/2 + x^2/12 - x^4/720."
-    large = larger(x, 0.01)
-    series = 1 - x / 2 + x * x / 12 * (1 - x * x / 60)
+    small, large = -larger(-x, -0.01), larger(x, 0.01)   # each formula only where it holds
+    series = 1 - small / 2 + small * small / 12 * (1 - small * small / 60)
     shrunk = math.e**-large
-    return (x < 0.01) * series * (x < 1) + (x >= 0.01) * (large * shrunk / (1 - shrunk))
+    return (x < 0.01) * series + (x >= 0.01) * (large * shrunk / (1 - shrunk))
 
 # %% ../../nbs/04_compute/05_runs.ipynb #567f9800
 def best_interval(devices, hours_between_failures, *, save_seconds, by: str = "daly"):
