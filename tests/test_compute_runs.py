@@ -138,7 +138,7 @@ def test_more_failures_slower_saving_and_slower_starts_never_help():
             assert goodput(args["n"], hours, save_seconds=args["save"], restart_seconds=args["restart"]) <= base * (1 + 1e-9)
 
 
-# %% ../nbs/04_compute/05_runs.ipynb #52c769ea
+# %% ../nbs/04_compute/05_runs.ipynb #4fa2b6d9
 def test_energy_is_that_of_the_published_rows():
     full = [record for record in energy_records() if record.predicted]
     assert len(full) >= 5 and {record.kind for record in full} <= {"measured", "assumed"}
@@ -180,6 +180,14 @@ def test_bad_numbers_are_refused_elsewhere(bad):
         left_out([1.0, 2.0, 3.0, 4.0], ["a"])
 
 
+def test_importing_it_costs_no_numpy():
+    import subprocess
+    import sys
+    code = "import sys; from fsdl_course.compute import goodput, RUN_BAND; print(bool({'numpy', 'pandas', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+# %% ../nbs/04_compute/05_runs.ipynb #1e597933
 def test_any_numbers_give_a_part_of_the_time_or_are_refused_by_name():
     chance, odd = random.Random(0), [0, -1, -0.0, math.nan, math.inf, -math.inf, 1e-320, 1e308, "", None, True, [], 1e-100, 1e100, 1e99, 10**40]
     refused = 0
@@ -194,10 +202,3 @@ def test_any_numbers_give_a_part_of_the_time_or_are_refused_by_name():
         else:
             assert all(0 <= part <= 1 for part in spent.values()) and spent.total == pytest.approx(1)
     assert 2000 < refused < 6000
-
-
-def test_importing_it_costs_no_numpy():
-    import subprocess
-    import sys
-    code = "import sys; from fsdl_course.compute import goodput, RUN_BAND; print(bool({'numpy', 'pandas', 'torch'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
