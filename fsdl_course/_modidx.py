@@ -458,6 +458,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'fsdl_course/compute/planning.py'),
                                               'fsdl_course.compute.planning.divisors': ( '04_compute/plan.html#divisors',
                                                                                          'fsdl_course/compute/planning.py'),
+                                              'fsdl_course.compute.planning.every_layout': ( '04_compute/plan.html#every_layout',
+                                                                                             'fsdl_course/compute/planning.py'),
                                               'fsdl_course.compute.planning.explain': ( '04_compute/plan.html#explain',
                                                                                         'fsdl_course/compute/planning.py'),
                                               'fsdl_course.compute.planning.few': ( '04_compute/plan.html#few',
