@@ -67,8 +67,10 @@ def colours(kinds: Iterable[str]) -> dict[str, str]:
 
 # %% ../nbs/08_house/03_pictures.ipynb #e5a59680
 def _short(number: float) -> str:
-    "Three significant digits, never in powers of ten: 0.123, 1.5, 12.3, 1234."
-    if number == int(number) and abs(number) < 1e15:
+    "Three significant digits, as people write them: 0.123, 1.5, 12.3, 1234; in powers of ten only what is below 0.001, or a billion and more: 3e17."
+    if abs(number) >= 1e9:
+        return f"{number:.3g}".replace("e+", "e")
+    if number == int(number):
         return str(int(number))
     if abs(number) >= 100:
         return f"{number:.0f}"
@@ -852,7 +854,8 @@ class _Scale:
             found = [m * 10.0**power for power in powers for m in steps if self.low <= math.log10(m * 10.0**power) <= self.high]
             if len(found) >= 3:
                 return found[::math.ceil(len(found) / 9)]
-        return found or [10**self.low, 10**self.high]
+        # Less than a factor of ten from end to end
+        return found if len(found) == 2 else _ticks(10**self.low, 10**self.high) or [10**self.low, 10**self.high]
 
 
 def _marker(shape: str, x: float, y: float, size: float, fill: str, tip: str, **more: Any) -> Any:

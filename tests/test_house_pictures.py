@@ -64,6 +64,7 @@ def test_seconds_read_well():
 def test_other_units_stand_behind_the_number():
     assert format_quantity(3.14159, "tokens") == "3.14 tokens"
     assert format_quantity(2048, "bytes") == "2 KiB"
+    assert [format_quantity(n, "") for n in (999_999_999, 3e17, 3.8e25)] == ["999999999", "3e17", "3.8e25"]
 
 
 # %% ../nbs/08_house/03_pictures.ipynb #337c35db
@@ -311,6 +312,12 @@ def test_a_chart_puts_points_where_the_axes_say():
     (x0, y0), (x1, y1), (x2, y2) = zip(numbers[::2], numbers[1::2])
     assert x1 - x0 == pytest.approx(x2 - x1, abs=0.2) and y0 - y1 == pytest.approx(y1 - y2, abs=0.2) and y0 > y1
     assert "here: 1, 5000" in picture.svg and "a: 3 points" in picture.description
+
+
+def test_a_logarithmic_axis_has_some_round_numbers_on_it():
+    for values, words in (((18_000, 40_000), ("20000", "30000")), ((1e17, 4e25), ("1e18", "1e20"))):
+        svg = chart({"a": [(1, value) for value in values]}, title="t", x="x", y="y", log="y").svg
+        assert all(f">{word}</text>" in svg for word in words)
 
 
 def test_a_chart_says_what_it_cannot_draw():
