@@ -522,13 +522,13 @@ def own_against_cloud(machine: Machine, offer, *, worth=None) -> OwnAgainstCloud
     return OwnAgainstCloud(machine, offer, worth, per_useful_hour(machine), _price_of(offer) / worth, break_even(machine, offer, worth=worth))
 
 # %% ../../nbs/04_compute/07_cost.ipynb #984bd363
-def use_chart(machine: Machine, hourly: Mapping[str, float], *, title: str = "") -> Picture:
+def use_chart(machine: Machine, hourly: Mapping[str, float], *, title: str = "", marks: Mapping[str, tuple[float, float]] | None = None) -> Picture:
     """What an hour of one of the machine's devices costs against how busy it is, beside clouds.
 
-    hourly: {label: USD for the same work in that cloud}, which is a price divided by `worth`.
+    hourly: {label: USD for the same work in that cloud}, which is a price divided by `worth`. marks: more points to mark, {label: (percent in use, USD)}.
     """
     parts = [part / 100 for part in (*range(4, 20), *range(20, 101, 2))]
-    lines, marks = {"own, everything included": [(100 * part, per_useful_hour(machine.replace(utilisation=part))) for part in parts]}, {}
+    lines, marked = {"own, everything included": [(100 * part, per_useful_hour(machine.replace(utilisation=part))) for part in parts]}, dict(marks or {})
     # A logarithmic axis has no place for an hour that costs nothing.
     if next_hour(machine) > 0:
         lines["own, one hour more"] = [(4.0, next_hour(machine)), (100.0, next_hour(machine))]
@@ -536,8 +536,8 @@ def use_chart(machine: Machine, hourly: Mapping[str, float], *, title: str = "")
         lines[label] = [(4.0, hour), (100.0, hour)]
         part = break_even(machine, hour, worth=1.0).utilisation
         if part is not None and part >= 0.04:
-            marks[f"{part:.0%}"] = (100 * part, hour)
-    return chart(lines, lines=lines, marks=marks, title=title or f"{machine.name}: the price of an hour", x="hours in use, of all hours", y=f"an hour of one {machine.device.name}", x_unit="%", y_unit="$", log="y")
+            marked[f"{part:.0%}"] = (100 * part, hour)
+    return chart(lines, lines=lines, marks=marked, title=title or f"{machine.name}: the price of an hour", x="hours in use, of all hours", y=f"an hour of one {machine.device.name}", x_unit="%", y_unit="$", log="y")
 
 
 def payback_chart(machine: Machine, hourly: Mapping[str, float], *, title: str = "") -> Picture:
