@@ -11,7 +11,8 @@ import functools
 
 import ipywidgets
 
-from .cost import PRESETS, break_even, own_against_cloud, per_useful_hour, tornado
+from .cost import PRESETS, own_against_cloud, tornado, use_chart
+from .devices import roofline
 from .estimating import estimate
 from .memory import peak_memory, usable_memory
 from .planning import batch_for, layout_text, plan, time_text, usd
@@ -82,8 +83,8 @@ def cost_view(model: str = "llama-3-8b", tokens: float = 200.0, device: str = "H
     made = job(model, tokens * 1e9, device, provider, count, way, tp=tp, pp=pp, zero=zero, micro_batch=micro_batch, recompute=recompute)
     limit = usable_memory(made.cluster.device)
     too_much = "" if made.memory.total <= limit else f" It does not fit: {bytes_text(made.memory.total)} of {bytes_text(limit)}."
-    said = note(f"{usd(made.money)} and {time_text(made.days)} in the middle; {usd(made.low.money)} and {time_text(made.low.days)} for one run in ten, {usd(made.high.money)} and {time_text(made.high.days)} "
-                f"or more for another. {made.devices:,} x {made.cluster.device.name} at {made.cluster.price:.2f} USD an hour, MFU {made.mfu:.0%}: {layout_text(made.layout)}.{too_much}", strong=bool(too_much))
+    said = note(f"{usd(made.money)} and {time_text(made.days)} in the middle; {usd(made.low.money)} and {time_text(made.low.days)} or less for one run in ten, {usd(made.high.money)} "
+                f"and {time_text(made.high.days)} or more for another. {made.devices:,} x {made.cluster.device.name} at {made.cluster.price:.2f} USD an hour, MFU {made.mfu:.0%}: {layout_text(made.layout)}.{too_much}", strong=bool(too_much))
     memory = stacked_bars({"fullest rank": made.memory}, title="Memory", limit=limit, limit_label="card")
     seconds = stacked_bars({"a step": made.seconds}, title="Where a step's time goes", unit="seconds")
     line = [(days * tokens, money * tokens, words) for days, money, words in market(model)]
@@ -182,7 +183,7 @@ def gpu_choices(memory: float, intensity: float, count: int = 1, spot: bool = Fa
         device = devices()[offer.device]
         if device.memory < memory or not device.tensor16 or not device.bandwidth:
             continue
-        rate, price = min(device.tensor16, intensity * device.bandwidth), offer.price(spot)
+        rate, price = roofline(device, intensity, "float16"), offer.price(spot)
         choice = {"device": device, "offer": offer, "price": price, "rate": rate, "usd": price / 3600 / rate * 1e18}
         if offer.device not in found or price < found[offer.device]["price"]:
             found[offer.device] = choice
@@ -217,20 +218,13 @@ def gpu_picker() -> Explorer:
     }, gpu_view)
 
 # %% ../../nbs/04_compute/10_explore.ipynb #785a70da
-def own_view(preset: str = "server-8xA100", price: float = 60_000, watts: float = 3600, kwh_price: float = 0.15, people_hours: float = 8, years: float = 4, utilisation: float = 50,
+def own_view(preset: str = "server-8xA100", price: float = 60_000, watts: float = 3200, kwh_price: float = 0.15, people_hours: float = 8, years: float = 4, utilisation: float = 50,
              cloud_price: float = 2.0, still: bool = False) -> str:
     "HTML: an hour of one's own device against a cloud's, by the hours it is used, where they cross, and what it hangs on. utilisation in percent; cloud_price per device and hour."
     machine = PRESETS[preset].replace(price=price, watts=watts, kwh_price=kwh_price, people_hours=people_hours, years=years, utilisation=utilisation / 100)
-    both, cross = own_against_cloud(machine, cloud_price), break_even(machine, cloud_price)
-    used = range(5, 101, 5)
-    own = [(percent, per_useful_hour(machine.replace(utilisation=percent / 100))) for percent in used]
-    marks = {"you": (utilisation, both.own)}
-    if cross.utilisation is not None and cross.utilisation >= 0.05:
-        marks["break-even"] = (100 * cross.utilisation, cloud_price)
-    lines = {"own machine": own, "cloud": [(percent, cloud_price) for percent in used]}
-    picture = chart(lines, title="An hour of one device, by how much it is used", x="hours in use, % of all", y="USD per useful device hour (logarithmic)", x_unit="%", y_unit="$", log="y",
-                    lines=list(lines), marks=marks)
-    said = note(f"{machine.name}: {both.own:.2f} USD for a useful device hour, {both.ratio:.2f} times the cloud's {cloud_price:.2f} USD. {str(cross).capitalize()}.")
+    both = own_against_cloud(machine, cloud_price)
+    picture = use_chart(machine, {"cloud": cloud_price}, title="An hour of one device, by how much it is used", marks={"you": (utilisation, both.own)})
+    said = note(f"{machine.name}: {both.own:.2f} USD for a useful device hour, {both.ratio:.2f} times the cloud's {cloud_price:.2f} USD. {str(both.break_even).capitalize()}.")
     return said + drawn(picture, still) + drawn(tornado(machine, cloud_price).picture(), still)
 
 # %% ../../nbs/04_compute/10_explore.ipynb #7e7c9a1d
