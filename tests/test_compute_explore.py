@@ -100,6 +100,7 @@ def test_another_machine_brings_its_numbers():
     explorer = cloud_vs_own()
     moved(explorer, preset="pc-2x3090")
     assert explorer.controls["price"].value == PRESETS["pc-2x3090"].price and "RTX 3090" in explorer.view.value
+    assert ">you</text>" in explorer.view.value and ">hours in use, of all hours</text>" in explorer.view.value
     assert "never" in moved(explorer, cloud_price=0.1, utilisation=1)
 
 
