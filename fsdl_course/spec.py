@@ -8,7 +8,8 @@ __all__ = ['POSITIONS', 'NORMS', 'ACTIVATIONS', 'DERIVED', 'MODELS', 'SCHEDULES'
            'short_repr', 'Named', 'nearest', 'Transformer', 'derived', 'model_table', 'refuse_model', 'layer_parts',
            'norm_parameters', 'parameter_parts', 'active_parameters', 'tensor_shapes', 'flops_per_token', 'Precision',
            'Layout', 'layout_table', 'micro_batches_for', 'refuse_layout', 'misfits', 'stage_layers', 'Device',
-           'devices', 'find_device', 'Link', 'default_link', 'default_network', 'Cluster', 'cluster_table']
+           'devices', 'find_device', 'Link', 'default_link', 'default_network', 'cluster_default', 'Cluster',
+           'cluster_table']
 
 # %% ../nbs/00_vocabulary.ipynb #3b978473
 import csv
@@ -600,6 +601,13 @@ def default_network(device: Device) -> Link:
     bandwidth = NETWORKS.get(device.arch, 12.5e9 / 8) if fast else 12.5e9 / 8
     return Link(f"{bandwidth * 8 / 1e9:g} Gb/s network (assumed)", bandwidth, LATENCIES["network"])
 
+
+def cluster_default(name: str, device: Device, count: int):
+    "What a field of a `Cluster` of `count` devices is worth if it is left out."
+    if name == "per_node":
+        return min(count, 72 if "NVL72" in device.link_kind else 8)
+    return {"link": default_link, "network": default_network, "price": lambda device: device.price}[name](device)
+
 # %% ../nbs/00_vocabulary.ipynb #7b872992
 @dataclass(frozen=True, repr=False)
 class Cluster:
@@ -626,17 +634,10 @@ class Cluster:
         keep("count", whole("Cluster", "count", self.count))
         for name in ("per_node", "link", "network", "price"):
             if getattr(self, name) is None:
-                keep(name, self._derived(name))
+                keep(name, cluster_default(name, self.device, self.count))
         keep("per_node", whole("Cluster", "per_node", self.per_node))
         if self.price is not None and not self.price >= 0:
             raise ValueError(f"Cluster: price must be US dollars per device and hour, 0 or more, not {self.price!r}")
-
-    def _derived(self, name: str):
-        "What a field that was left out is worth."
-        if name == "per_node":
-            return min(self.count, 72 if "NVL72" in self.device.link_kind else 8)
-        makers = {"link": default_link, "network": default_network, "price": lambda device: device.price}
-        return makers[name](self.device)
 
     @classmethod
     def here(cls, fresh: bool = False) -> "Cluster":
@@ -659,7 +660,7 @@ class Cluster:
         known = devices().get(self.device.name) == self.device
         given = [repr(self.device.name) if known else repr(self.device), repr(self.count)]
         given += [f"{name}={getattr(self, name)!r}" for name in ("per_node", "link", "network", "price")
-                  if getattr(self, name) != self._derived(name)]
+                  if getattr(self, name) != cluster_default(name, self.device, self.count)]
         return f"Cluster({', '.join(given)})"
 
     def _repr_html_(self) -> str:
