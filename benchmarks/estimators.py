@@ -2,10 +2,12 @@
 
     make bench-peers    or    .venv-peers/bin/python benchmarks/estimators.py [--pairs 40] [--save]
 
-Error: on published measurements that travel in the package: BLOOM's jobs (peak memory and seconds of a step), torchtitan's (peak memory), Megatron-LM's and llm-foundry's (seconds of a step).
-An estimator that knows nothing of a layout is given the share of one tensor, pipeline and context rank, as its user would; what it refuses is counted as no answer.
-Speed: one estimate of each for the same job, interleaved in rounds whose order alternates, over 60 layouts in turn; printed are medians and ratios of medians, with a 95% bootstrap
-interval over the rounds. A million configurations are really estimated by ours, in arrays, and for the others extrapolated from one, which is said.
+Error: on published measurements that travel in the package: BLOOM's jobs (peak memory and seconds of a step), torchtitan's (peak memory),
+Megatron-LM's and llm-foundry's (seconds of a step). An estimator that knows nothing of a layout is given the share of one tensor, pipeline and
+context rank, as its user would; what it refuses is counted as no answer.
+Speed: one estimate of each for the same job, interleaved in rounds whose order alternates, over 60 layouts in turn; printed are medians and ratios
+of medians, with a 95% bootstrap interval over the rounds. A million configurations are really estimated by ours, in arrays, and for the others
+extrapolated from one, which is said.
 Estimators that are not installed are left out, with a word. With --save the table is written to benchmarks/README.md and the figures to results/estimators.json.
 """
 import csv
@@ -62,11 +64,12 @@ def bloom_jobs() -> Iterator[Job]:
         if row["duplicate_of_earlier"] == "1" or row["suspect"] not in ("", "0") or row["mem_gb"] in ("", "OOM"):
             continue
         model = Transformer(
-            layers=int(row["layers"] or row["layers_derived"]), hidden=int(row["h"]), heads=int(row["heads"] or row["heads_assumed"]), vocab=int(row["vocab"]), seq=int(row["seq"]),
-            positions="alibi", embedding_norm=True,
+            layers=int(row["layers"] or row["layers_derived"]), hidden=int(row["h"]), heads=int(row["heads"] or row["heads_assumed"]),
+            vocab=int(row["vocab"]), seq=int(row["seq"]), positions="alibi", embedding_norm=True,
         )
         dp, tp, pp, micro_batch, batch = (int(row[name]) for name in ("dp", "tp", "pp", "mbs", "gbs"))
-        layout = Layout(dp=dp, tp=tp, pp=pp, zero=1, micro_batch=micro_batch, micro_batches=max(1, round(batch / dp / micro_batch)), recompute="full", precision="mixed")
+        micro_batches = max(1, round(batch / dp / micro_batch))
+        layout = Layout(dp=dp, tp=tp, pp=pp, zero=1, micro_batch=micro_batch, micro_batches=micro_batches, recompute="full", precision="mixed")
         yield Job("BLOOM", model, layout, Cluster("A100 80GB SXM", layout.world_size), "megatron-deepspeed", model.seq, float(row["mem_gb"]) * GIB)
 
 
@@ -120,6 +123,11 @@ def length_of(job: Job) -> int:
     return job.seq // job.layout.cp
 
 
+def sharers_of(job: Job) -> int:
+    "Ranks over which ZeRO or FSDP spread the states: context ranks are among them."
+    return job.layout.dp * job.layout.cp
+
+
 def share_of(job: Job) -> float:
     "Parameters of one tensor and pipeline rank."
     return job.model.parameters / (job.layout.tp * job.layout.pp)
@@ -131,17 +139,20 @@ def make_deepspeed() -> Callable[[Job], Answer]:
     from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs as stage2
 
     def answer(job: Job) -> Answer:
-        nodes = -(-job.layout.dp // 8)
+        nodes, each = -(-sharers_of(job) // 8), min(sharers_of(job), 8)
         if job.layout.zero < 3:
-            return stage2(share_of(job), min(job.layout.dp, 8), nodes, cpu_offload=False)[1], None
+            return stage2(share_of(job), each, nodes, cpu_offload=False)[1], None
         largest = job.model.vocab * job.model.hidden / job.layout.tp
-        return stage3(share_of(job), largest, min(job.layout.dp, 8), nodes, cpu_offload=False, cpu_offload_params=False)[1], None
+        return stage3(share_of(job), largest, each, nodes, cpu_offload=False, cpu_offload_params=False)[1], None
 
     return answer
 
 
 def make_accelerate() -> Callable[[Job], Answer]:
-    "`accelerate estimate-memory` for training with Adam in float16, without its download: the model is built without memory and its sizes are added up. The number is divided by the ranks that share it."
+    """`accelerate estimate-memory` for training with Adam in float16, without its download: a model is built without memory, and its sizes are added up.
+
+    The number is divided by the ranks that share it.
+    """
     from accelerate import init_empty_weights
     from accelerate.commands.estimate import estimate_training_usage
     from accelerate.utils import calculate_maximum_sizes
@@ -151,7 +162,7 @@ def make_accelerate() -> Callable[[Job], Answer]:
             module = build(job.model)
         total, _ = calculate_maximum_sizes(module)
         whole = max(estimate_training_usage(total, "float16").values())
-        return whole / (job.layout.tp * job.layout.pp * (job.layout.dp if job.layout.zero == 3 else 1)), None
+        return whole / (job.layout.tp * job.layout.pp * (sharers_of(job) if job.layout.zero == 3 else 1)), None
 
     return answer
 
@@ -164,14 +175,19 @@ def make_llm_analysis() -> Callable[[Job], Answer]:
 
     logger.setLevel(logging.CRITICAL)
     recompute = {"none": ActivationRecomputation.NONE, "selective": ActivationRecomputation.SELECTIVE, "full": ActivationRecomputation.FULL}
-    gpus = {name: get_gpu_config_by_name(config) for name, config in (("A100 80GB SXM", "a100-sxm-80gb"), ("A100 40GB SXM", "a100-sxm-40gb"), ("H100 SXM", "h100-sxm-80gb"))}
+    sheet = {"A100 80GB SXM": "a100-sxm-80gb", "A100 40GB SXM": "a100-sxm-40gb", "H100 SXM": "h100-sxm-80gb"}
+    gpus = {name: get_gpu_config_by_name(config) for name, config in sheet.items()}
 
     def answer(job: Job) -> Answer:
         model, layout = job.model, job.layout
-        config = ModelConfig(model.name, model.layers, model.heads, model.hidden, model.vocab, length_of(job), model.kv_heads, ffn_embed_dim=model.ffn, expansion_ratio=model.ffn / model.hidden)
-        parallel = ParallelismConfig(tp_size=layout.tp, pp_size=layout.pp, dp_size=layout.dp, sp_size=layout.tp if layout.sequence_parallel else 1)
+        config = ModelConfig(
+            model.name, model.layers, model.heads, model.hidden, model.vocab, length_of(job), model.kv_heads,
+            ffn_embed_dim=model.ffn, expansion_ratio=model.ffn / model.hidden,
+        )
+        parallel = ParallelismConfig(tp_size=layout.tp, pp_size=layout.pp, dp_size=sharers_of(job), sp_size=layout.tp if layout.sequence_parallel else 1)
         found = LLMAnalysis(config, gpus[job.cluster.device.name], DtypeConfig(), parallel, flops_efficiency=0.5).training(
-            batch_size_per_gpu=layout.micro_batch, gradient_accumulation_steps=layout.micro_batches, global_batch_size=layout.global_batch, seq_len=length_of(job),
+            batch_size_per_gpu=layout.micro_batch, gradient_accumulation_steps=layout.micro_batches,
+            global_batch_size=layout.global_batch * layout.cp, seq_len=length_of(job),
             activation_recomputation=recompute[layout.recompute], ds_zero=DSZeRO(layout.zero), flash_attn="fsdp" in job.stack or job.stack == "torchtitan",
             mlp_gated_linear_units=model.gated,
         )
@@ -181,7 +197,10 @@ def make_llm_analysis() -> Callable[[Job], Answer]:
 
 
 def make_ftuneai() -> Callable[[Job], Answer]:
-    "Full fine-tuning, sharded by ZeRO or FSDP; its time has one MFU and an efficiency that falls with devices. Hours are rounded to hundredths, so a thousand steps are asked for."
+    """Full fine-tuning, sharded by ZeRO or FSDP; its time has one MFU, and an efficiency that falls with devices.
+
+    Hours are rounded to hundredths, so a thousand steps are asked for.
+    """
     from ftuneai.core.memory import MemoryEstimator
     from ftuneai.core.models import FineTuneMethod, ModelSpec, ShardingStrategy, TrainingConfig
     from ftuneai.core.time import TimeEstimator
@@ -199,13 +218,15 @@ def make_ftuneai() -> Callable[[Job], Answer]:
         spec = ModelSpec(
             model.name, round(share_of(job)), model.hidden, -(-model.layers // layout.pp), model.heads, model.kv_heads, model.ffn, model.vocab, length_of(job),
         )
+        tokens = length_of(job) // (layout.tp if layout.sequence_parallel else 1)
         config = TrainingConfig(
-            method=FineTuneMethod.FULL, batch_size=layout.micro_batch, seq_length=length_of(job), gradient_checkpointing=layout.recompute != "none",
-            flash_attention="fsdp" in job.stack or job.stack == "torchtitan", sharding=strategies[layout.zero], num_gpus=layout.dp,
+            method=FineTuneMethod.FULL, batch_size=layout.micro_batch, seq_length=tokens, gradient_checkpointing=layout.recompute != "none",
+            flash_attention="fsdp" in job.stack or job.stack == "torchtitan", sharding=strategies[layout.zero], num_gpus=sharers_of(job),
         )
         memory = MemoryEstimator(spec, config).estimate().total_gb * GIB
         spec.parameters = model.parameters
-        hours = TimeEstimator(spec, config).estimate(gpu_of(job), 1000 * layout.global_batch, epochs=1, num_gpus=layout.world_size, avg_seq_length=job.seq).total_hours
+        sequences, timer = 1000 * layout.global_batch, TimeEstimator(spec, config)
+        hours = timer.estimate(gpu_of(job), sequences, epochs=1, num_gpus=layout.world_size, avg_seq_length=job.seq).total_hours
         return memory, 3.6 * hours
 
     return answer
@@ -252,6 +273,13 @@ class Error:
     worst: float
     bias: float
 
+    @classmethod
+    def of(cls, estimator: str, source: str, quantity: str, rows: int, errors: list[float]) -> "Error":
+        "From the errors, with their signs, of the rows that were answered."
+        sizes = [abs(error) for error in errors]
+        middle, mean = statistics.median(sizes), statistics.fmean(sizes)
+        return cls(estimator, source, quantity, rows, len(errors), middle, mean, max(sizes), statistics.fmean(errors))
+
 
 def errors_of(name: str, estimator: Callable[[Job], Answer], jobs: list[Job]) -> Iterator[Error]:
     "A line for each source and quantity that the estimator says anything about."
@@ -269,15 +297,16 @@ def errors_of(name: str, estimator: Callable[[Job], Answer], jobs: list[Job]) ->
                 if answer is not None:
                     found.append(answer / getattr(job, quantity) - 1)
             if found:
-                sizes = [abs(error) for error in found]
-                yield Error(name, source, quantity, len(asked), len(found), statistics.median(sizes), statistics.mean(sizes), max(sizes), statistics.mean(found))
+                yield Error.of(name, source, quantity, len(asked), found)
 
 
 def left_out_errors() -> Iterator[Error]:
     "Ours once more, by constants that were fitted without the rows published together with the one predicted; seconds need SciPy."
     from fsdl_course.compute.measured import bloom_rows, torchtitan_rows
 
-    off = {("BLOOM", "memory"): [row.error for row in bloom_rows() if row.published], ("torchtitan", "memory"): [row.error for row in torchtitan_rows() if row.published]}
+    off = {}
+    for source, found in (("BLOOM", bloom_rows()), ("torchtitan", torchtitan_rows())):
+        off[source, "memory"] = [row.error for row in found if row.published]
     try:
         from fsdl_course.compute.validation import left_out_steps
 
@@ -287,8 +316,7 @@ def left_out_errors() -> Iterator[Error]:
     except ImportError as error:
         print(f"ours, seconds of rows left out: left out, {error}")
     for (source, quantity), errors in off.items():
-        sizes = [abs(error) for error in errors]
-        yield Error("ours, row's group left out", source, quantity, len(off[source, quantity]), len(sizes), statistics.median(sizes), statistics.mean(sizes), max(sizes), statistics.mean(errors))
+        yield Error.of("ours, row's group left out", source, quantity, len(errors), errors)
 
 
 # ---- speed ----
@@ -311,10 +339,10 @@ def layouts_of_gpt3() -> list[Job]:
     "60 jobs of one model that differ in their layout, so that no answer can be remembered from the call before."
     model, cluster = MODELS["gpt-3-175b"], Cluster("A100 80GB SXM", 4096)
     shapes = [(dp, tp, pp, mb) for dp in (2, 4, 8, 16, 32) for tp in (2, 4, 8) for pp in (4, 8) for mb in (1, 2)]
-    return [
-        Job("GPT-3", model, Layout.of(global_batch=1536, dp=dp, tp=tp, pp=pp, zero=1, micro_batch=mb, recompute="full", precision="mixed"), cluster, "megatron", model.seq)
-        for dp, tp, pp, mb in shapes
+    layouts = [
+        Layout.of(global_batch=1536, dp=dp, tp=tp, pp=pp, zero=1, micro_batch=mb, recompute="full", precision="mixed") for dp, tp, pp, mb in shapes
     ]
+    return [Job("GPT-3", model, layout, cluster, "megatron", model.seq) for layout in layouts]
 
 
 def seconds_per_call(estimator: Callable[[Job], Answer], jobs: list[Job], calls: int) -> float:
@@ -408,8 +436,9 @@ def write(errors: list[Error], speeds: list[Speed], versions: dict[str, str], ro
         f"{named}; Python, one process; {rounds} interleaved rounds over 60 layouts of GPT-3; {date.today().isoformat()}.",
         "A million are estimated for real by ours, in NumPy arrays; the others have no arrays, so theirs is a million times one.", "",
         *speed_lines(speeds), "",
-        "Error against published measurements, |predicted / measured - 1|. DeepSpeed and accelerate count states only and know no tensor or pipeline ranks: they were given one rank's share.",
-        "\"Row's group left out\": ours with constants that were fitted without the rows published together with it. What is `ours` alone has seen these rows, or their kin, in fitting a few constants.", "",
+        "Error against published measurements, the size of predicted / measured - 1. DeepSpeed and accelerate count states only and know no tensor or pipeline ranks:",
+        "they were given one rank's share. \"Row's group left out\": ours with constants that were fitted without the rows published together with the one predicted;",
+        "the line `ours` above it is what is shipped, whose few constants were fitted on rows like these.", "",
         *error_lines(errors), MARKS[1],
     ])
     text = README.read_text(encoding="utf-8")
