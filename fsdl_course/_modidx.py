@@ -530,6 +530,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'fsdl_course/compute/planning.py'),
                                               'fsdl_course.compute.planning.time_text': ( '04_compute/plan.html#time_text',
                                                                                           'fsdl_course/compute/planning.py'),
+                                              'fsdl_course.compute.planning.told_after': ( '04_compute/plan.html#told_after',
+                                                                                           'fsdl_course/compute/planning.py'),
                                               'fsdl_course.compute.planning.usd': ( '04_compute/plan.html#usd',
                                                                                     'fsdl_course/compute/planning.py'),
                                               'fsdl_course.compute.planning.variations': ( '04_compute/plan.html#variations',

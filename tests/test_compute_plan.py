@@ -29,6 +29,7 @@ from fsdl_course.compute.planning import (
     stage_counts,
     tables,
     time_text,
+    told_after,
     usd,
     variations,
     why_slow,
@@ -152,6 +153,17 @@ def test_without_numpy(monkeypatch):
     assert without.cheapest.layout == with_arrays.cheapest.layout and without.why == with_arrays.why
 
 
+def test_progress_is_told(capsys):
+    seen = []
+    plan(ODD, tokens=1e9, clusters=[Cluster("A100 40GB SXM", 2, price=1.1), Cluster("T4", 2, price=0.4)], progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 2), (2, 2)]
+    tell = told_after(0)
+    tell(1, 2), tell(2, 2)
+    assert "2 of 2 kinds" in capsys.readouterr().err
+    told_after(100)(1, 2)
+    assert capsys.readouterr().err == ""
+
+
 def test_the_course_s_own_stack_is_searched_layout_by_layout():
     model = Transformer(layers=2, hidden=64, heads=2, vocab=256, seq=64)
     home = Cluster(replace(Cluster("RTX 3090").device, name="a CPU", arch="CPU", memory=2**30), 2, price=0.1)
@@ -256,67 +268,6 @@ def test_the_model_must_be_one():
         plan("gpt2", **GOOD)
 
 
-# %% ../nbs/04_compute/08_plan.ipynb #b6ba7612
-def numbers_or_rubbish(good):
-    "Mostly good values, sometimes what nobody should pass."
-    return st.one_of(good, good, good, st.sampled_from([0, -1, math.nan, math.inf, "x", 1e-300, 1e300, True]))
-
-
-MODELS_DRAWN = st.builds(
-    lambda layers, heads, head, kv, vocab, seq, gated, experts: Transformer(layers=layers, hidden=heads * head, heads=heads, kv_heads=heads // kv if heads % kv == 0 else heads, vocab=vocab, seq=seq,
-                                                                            gated=gated, experts=experts, top_k=min(2, experts)),
-    st.integers(1, 13), st.integers(1, 12), st.sampled_from([16, 64, 80, 128]), st.sampled_from([1, 2, 4]), st.integers(2, 60_000), st.sampled_from([1, 7, 128, 1024]), st.booleans(),
-    st.sampled_from([1, 1, 1, 4]))
-ASKED_DRAWN = st.fixed_dictionaries(
-    {"tokens": numbers_or_rubbish(st.floats(1, 1e15)), "clusters": st.builds(lambda name, count, node, price: Cluster(name, count, per_node=node, price=price),
-     st.sampled_from(["T4", "A100 80GB SXM", "H100 SXM", "TPU v4", "K80", "MI300X"]), st.integers(1, 16), st.sampled_from([1, 4, 8]), st.sampled_from([0.0, 0.3, 4.0]))},
-    optional={"gpus": numbers_or_rubbish(st.integers(1, 20)), "deadline": numbers_or_rubbish(st.floats(1e-6, 1e6)), "budget": numbers_or_rubbish(st.floats(1e-3, 1e12)),
-              "global_batch": numbers_or_rubbish(st.integers(1, 64)), "seq": numbers_or_rubbish(st.integers(1, 2048)), "optimizer": st.sampled_from(["adamw", "sgd", "plain-sgd", "lion"]),
-              "precision": st.sampled_from(["mixed", "float32", "float64", "bfloat16", "autocast", "half"]), "top": numbers_or_rubbish(st.integers(1, 20)),
-              "only": st.sampled_from([{}, {"zero": 0}, {"tp": 1, "pp": 1}, {"recompute": "full"}, {"zero": 9}, {"dp": (1, 3)}])})
-
-
-def holds(model, asked):
-    "Plans with finite positive numbers and a reason, or an error that names an argument."
-    try:
-        found = plan(model, **asked)
-    except ValueError as error:
-        names = ("tokens", "gpus", "deadline", "budget", "global_batch", "seq", "optimizer", "precision", "top", "only", "clusters", "cluster")
-        assert any(name in str(error) for name in names), error
-        return
-    assert found.why and all(isinstance(line, str) and "nan" not in line for line in found.why)
-    for one in [*found.rows, *found.frontier]:
-        assert 0 < one.days < math.inf and 0 <= one.money < math.inf and (one.money > 0 or one.cluster.price == 0)
-    if found:
-        assert found.cheapest.money <= found.fastest.money * (1 + 1e-9) and found.fastest.days <= found.cheapest.days * (1 + 1e-9)
-        assert found.cheapest.estimate.memory.total <= usable_memory(found.cheapest.cluster.device)
-
-
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(MODELS_DRAWN, ASKED_DRAWN)
-def test_any_question_is_answered_or_refused(model, asked):
-    holds(model, asked)
-
-
-@pytest.mark.slow
-@settings(max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(MODELS_DRAWN, ASKED_DRAWN)
-def test_any_question_is_answered_or_refused_at_length(model, asked):
-    holds(model, asked)
-
-
-@pytest.mark.slow
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.integers(1, 6), st.sampled_from([(4, 2), (6, 6), (8, 4), (3, 1)]), st.sampled_from(["T4", "A100 40GB SXM", "H100 PCIe", "TPU v3"]), st.integers(1, 10), st.sampled_from([1, 2, 4, 8]),
-       st.sampled_from([4, 6, 8]), st.sampled_from([64, 256]))
-def test_nothing_is_overlooked_in_any_small_job(layers, heads, device, count, per_node, batch, head):
-    model = Transformer(layers=layers, hidden=heads[0] * head, heads=heads[0], kv_heads=heads[1], vocab=50_001, seq=2048)
-    cluster = Cluster(device, count, per_node=per_node, price=1.0)
-    right = frontier_by_hand(all_estimates(model, cluster, batch))
-    found = plan(model, tokens=1e9, clusters=cluster, global_batch=batch)
-    assert [(rounded(one.days), rounded(one.money)) for one in found.frontier] == right
-
-
 # %% ../nbs/04_compute/08_plan.ipynb #61424901
 def test_advice_for_an_estimate_comes_true():
     gpt = MODELS["gpt-3-175b"]
@@ -374,3 +325,63 @@ def test_all_layouts_of_gpt3_on_all_clusters_within_two_seconds():
         assert plan(MODELS["gpt-3-175b"], tokens=300e9)
         took.append(time.process_time() - started)
     assert min(took) < 2
+
+
+# %% ../nbs/04_compute/08_plan.ipynb #b6ba7612
+def numbers_or_rubbish(good):
+    "Mostly good values, sometimes what nobody should pass."
+    return st.one_of(good, good, good, st.sampled_from([0, -1, math.nan, math.inf, "x", 1e-300, 1e300, True]))
+
+
+MODELS_DRAWN = st.builds(
+    lambda heads, head, kv, experts, **more: Transformer(hidden=heads * head, heads=heads, kv_heads=heads // kv if heads % kv == 0 else heads, experts=experts, top_k=min(2, experts), **more),
+    layers=st.integers(1, 13), heads=st.integers(1, 12), head=st.sampled_from([16, 64, 80, 128]), kv=st.sampled_from([1, 2, 4]), vocab=st.integers(2, 60_000),
+    seq=st.sampled_from([1, 7, 128, 1024]), gated=st.booleans(), experts=st.sampled_from([1, 1, 1, 4]))
+ASKED_DRAWN = st.fixed_dictionaries(
+    {"tokens": numbers_or_rubbish(st.floats(1, 1e15)), "clusters": st.builds(lambda name, count, node, price: Cluster(name, count, per_node=node, price=price),
+     st.sampled_from(["T4", "A100 80GB SXM", "H100 SXM", "TPU v4", "K80", "MI300X"]), st.integers(1, 16), st.sampled_from([1, 4, 8]), st.sampled_from([0.0, 0.3, 4.0]))},
+    optional={"gpus": numbers_or_rubbish(st.integers(1, 20)), "deadline": numbers_or_rubbish(st.floats(1e-6, 1e6)), "budget": numbers_or_rubbish(st.floats(1e-3, 1e12)),
+              "global_batch": numbers_or_rubbish(st.integers(1, 64)), "seq": numbers_or_rubbish(st.integers(1, 2048)), "optimizer": st.sampled_from(["adamw", "sgd", "plain-sgd", "lion"]),
+              "precision": st.sampled_from(["mixed", "float32", "float64", "bfloat16", "autocast", "half"]), "top": numbers_or_rubbish(st.integers(1, 20)),
+              "only": st.sampled_from([{}, {"zero": 0}, {"tp": 1, "pp": 1}, {"recompute": "full"}, {"zero": 9}, {"dp": (1, 3)}])})
+
+
+def holds(model, asked):
+    "Plans with finite positive numbers and a reason, or an error that names an argument."
+    try:
+        found = plan(model, **asked)
+    except ValueError as error:
+        names = ("tokens", "gpus", "deadline", "budget", "global_batch", "seq", "optimizer", "precision", "top", "only", "clusters", "cluster")
+        assert any(name in str(error) for name in names), error
+        return
+    assert found.why and all(isinstance(line, str) and "nan" not in line for line in found.why)
+    for one in [*found.rows, *found.frontier]:
+        assert 0 < one.days < math.inf and 0 <= one.money < math.inf and (one.money > 0 or one.cluster.price == 0)
+    if found:
+        assert found.cheapest.money <= found.fastest.money * (1 + 1e-9)
+        assert found.cheapest.estimate.memory.total <= usable_memory(found.cheapest.cluster.device)
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(MODELS_DRAWN, ASKED_DRAWN)
+def test_any_question_is_answered_or_refused(model, asked):
+    holds(model, asked)
+
+
+@pytest.mark.slow
+@settings(max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(MODELS_DRAWN, ASKED_DRAWN)
+def test_any_question_is_answered_or_refused_at_length(model, asked):
+    holds(model, asked)
+
+
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(1, 6), st.sampled_from([(4, 2), (6, 6), (8, 4), (3, 1)]), st.sampled_from(["T4", "A100 40GB SXM", "H100 PCIe", "TPU v3"]), st.integers(1, 10), st.sampled_from([1, 2, 4, 8]),
+       st.sampled_from([4, 6, 8]), st.sampled_from([64, 256]))
+def test_nothing_is_overlooked_in_any_small_job(layers, heads, device, count, per_node, batch, head):
+    model = Transformer(layers=layers, hidden=heads[0] * head, heads=heads[0], kv_heads=heads[1], vocab=50_001, seq=2048)
+    cluster = Cluster(device, count, per_node=per_node, price=1.0)
+    right = frontier_by_hand(all_estimates(model, cluster, batch))
+    found = plan(model, tokens=1e9, clusters=cluster, global_batch=batch)
+    assert [(rounded(one.days), rounded(one.money)) for one in found.frontier] == right

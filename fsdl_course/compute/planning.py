@@ -8,14 +8,16 @@ __all__ = ['MOST_MICRO_BATCH', 'MOST_TP', 'MOST_DEVICES', 'DECIDED', 'CHUNK', 'D
            'refuse_only', 'worth_it', 'blocks', 'block_of', 'Found', 'rounded', 'pareto', 'Kind', 'in_chunks',
            'numbers', 'tables', 'search_arrays', 'quickest', 'least_recomputation', 'search_pruned', 'search',
            'least_memory', 'Seller', 'seller_of', 'sellers_in_catalogue', 'sellers_of', 'spaces_of', 'Planned', 'usd',
-           'time_text', 'layout_text', 'Plans', 'text_html', 'plan', 'Choice', 'found_plans', 'order_of', 'best_of',
-           'run_factor', 'question_text', 'shares_text', 'step_text', 'binding', 'explain', 'lacks', 'neighbours',
-           'misses', 'variations', 'every_layout', 'Change', 'Advice', 'why_slow', 'advised', 'losses_of',
+           'time_text', 'layout_text', 'Plans', 'text_html', 'plan', 'Choice', 'found_plans', 'told_after', 'order_of',
+           'best_of', 'run_factor', 'question_text', 'shares_text', 'step_text', 'binding', 'explain', 'lacks',
+           'neighbours', 'misses', 'variations', 'every_layout', 'Change', 'Advice', 'why_slow', 'advised', 'losses_of',
            'predicted_changes', 'counted_changes', 'waiting']
 
 # %% ../../nbs/04_compute/08_plan.ipynb #9e42a617
 import functools
 import math
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -106,7 +108,7 @@ class Space:
         "The places in RECOMPUTE of what layouts may compute again, the least first."
         return [RECOMPUTE.index(name) for name in self.allowed("recompute", RECOMPUTE)]
 
-
+# %% ../../nbs/04_compute/08_plan.ipynb #16db3384
 class Shape(NamedTuple):
     "The numbers of a layout that are found by dividing."
     dp: int
@@ -478,7 +480,8 @@ def spaces_of(sellers: list[Seller], model: Transformer, batch: int, seq: int, o
     widest: dict[tuple, int] = {}
     for seller, pair in stacks.items():
         key = seller.most, *pair
-        widest[key] = max(widest.get(key, 1), min(MOST_TP, seller.kind.cluster.per_node))
+        # Eight at least, so that a part of the sellers shares what all of them have asked for
+        widest[key] = max(widest.get(key, 8), min(MOST_TP, seller.kind.cluster.per_node))
     return {seller: Space(model, batch, seq, seller.most, widest[seller.most, *pair], optimizer, precision, only, pair) for seller, pair in stacks.items()}
 
 # %% ../../nbs/04_compute/08_plan.ipynb #fc9ee84a
@@ -605,7 +608,7 @@ def plan(
     Layouts: dp, tp within a node, pp and virtual stages, ZeRO stage, micro-batches of up to 128 sequences, recomputation, sequence parallelism; cp and ep stay 1.
     only: fields of the layout with the one value, or the values, that they may have: {"zero": 1, "recompute": ("selective", "full")}; schedules are 1f1b and interleaved if it doesn't say.
     stack: what it is trained with, default `stack_for`. spot: spot prices instead of on-demand ones; what interruptions cost is for `cost.spot_cost`.
-    top: rows in the table. progress: called with (kinds of machine searched, all of them). Instances are rented as a whole.
+    top: rows in the table. progress: called with (kinds of machine searched, all of them); without NumPy, where it takes longer, it says so itself. Instances are rented as a whole.
     Raises ValueError, with the argument's name and what is allowed. If nothing keeps the limits, `cheapest` is None and `why` says what was missing.
     """
     if not isinstance(model, Transformer):
@@ -642,6 +645,7 @@ def found_plans(sellers: list[Seller], job: tuple, tokens: float, limits: tuple[
     spaces = spaces_of(sellers, *job)
     steps = tokens / (batch * seq)
     kinds = {(spaces[seller], seller.kind): () for seller in sellers}
+    progress = progress if progress is not None or numbers() is not None else told_after(2)
     for number, key in enumerate(kinds):
         kinds[key] = search(*key)
         if progress is not None:
@@ -673,6 +677,17 @@ def found_plans(sellers: list[Seller], job: tuple, tokens: float, limits: tuple[
     return Plans(question_text(model, tokens, batch, limits), rows[:top], line, *ends, why, limits, counted)
 
 # %% ../../nbs/04_compute/08_plan.ipynb #47d8eb5d
+def told_after(seconds: float) -> Callable[[int, int], None]:
+    "A function for `progress` that says how far a search is, once it has taken so many seconds."
+    started = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        if time.monotonic() - started > seconds:
+            print(f"\rplan: {done} of {total} kinds of machine searched, one layout at a time", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    return tell
+
+
 def order_of(choice: Choice) -> tuple:
     "Cheapest first; of equally cheap ones the faster, then the simpler."
     return rounded(choice.money), rounded(choice.days), choice.found[2:12], choice.seller.name
