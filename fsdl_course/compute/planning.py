@@ -321,7 +321,7 @@ def search_arrays(space: Space, kind: Kind) -> tuple[Found, ...]:
     numpy = numbers()
     timed, fastest = [], numpy.full(space.devices + 1, numpy.inf)
     for stack, schedule, fields, needs in tables(space):
-        free = fields["tp"] <= kind.cluster.per_node
+        free = (fields["tp"] <= kind.cluster.per_node) & (fields["dp"] * fields["tp"] * fields["pp"] <= kind.cluster.count)
         for number, need in zip(space.recomputes, needs):
             where = numpy.flatnonzero(free & (need <= kind.capacity))
             free[where] = False
@@ -368,7 +368,7 @@ def search_pruned(space: Space, kind: Kind) -> tuple[Found, ...]:
     """
     waiting = []
     for shape in shapes(space):
-        if shape.tp <= kind.cluster.per_node:
+        if shape.tp <= kind.cluster.per_node and shape.dp * shape.tp * shape.pp <= kind.cluster.count:
             rented = kind.rented(shape.dp * shape.tp * shape.pp)
             for zero, split in space.spreads:
                 if worth_it(space, shape, zero, split):
@@ -411,7 +411,7 @@ def least_memory(space: Space, kind: Kind) -> tuple[float, Layout | None]:
     "The fewest bytes that any layout of the space needs on its fullest rank, and that layout; more memory is never needed by smaller micro-batches and more recomputation."
     best: tuple[float, Layout | None] = (math.inf, None)
     for shape in shapes(space):
-        if (shape.micro_batch == 1 or space.asked("micro_batch") or space.asked("micro_batches")) and shape.tp <= kind.cluster.per_node:
+        if (shape.micro_batch == 1 or space.asked("micro_batch") or space.asked("micro_batches")) and shape.tp <= kind.cluster.per_node and shape.dp * shape.tp * shape.pp <= kind.cluster.count:
             for zero, split in space.spreads:
                 if worth_it(space, shape, zero, split):
                     stack, schedule = block_of(space, shape, zero)[0]
@@ -471,7 +471,7 @@ def sellers_of(clusters, gpus: int | None, spot: bool) -> list[Seller]:
 
 # %% ../../nbs/04_compute/08_plan.ipynb #1e46695a
 def spaces_of(sellers: list[Seller], model: Transformer, batch: int, seq: int, optimizer: str, precision: str, only: tuple, stack: Stack | None) -> dict:
-    "{seller: its space}: sellers whose machines take the same stacks and as many devices share one, so that its memory is worked out once."
+    "{seller: its space}: sellers whose machines take the same stacks and about as many devices share one, so that its memory is worked out once."
     stacks = {}
     alone, usual = Layout(dp=2, zero=3, precision=precision), Layout(precision=precision)
     for seller in sellers:
@@ -479,10 +479,11 @@ def spaces_of(sellers: list[Seller], model: Transformer, batch: int, seq: int, o
         stacks[seller] = (stack or stack_for(alone, cluster), stack or stack_for(usual, cluster))
     widest: dict[tuple, int] = {}
     for seller, pair in stacks.items():
-        key = seller.most, *pair
-        # Eight at least, so that a part of the sellers shares what all of them have asked for
+        # Eight in a node at least, and a power of two of devices, so that other questions find the same space
+        key = 1 << (seller.most - 1).bit_length(), *pair
         widest[key] = max(widest.get(key, 8), min(MOST_TP, seller.kind.cluster.per_node))
-    return {seller: Space(model, batch, seq, seller.most, widest[seller.most, *pair], optimizer, precision, only, pair) for seller, pair in stacks.items()}
+    return {seller: Space(model, batch, seq, most, widest[most, *pair], optimizer, precision, only, pair)
+            for seller, pair in stacks.items() for most in [1 << (seller.most - 1).bit_length()]}
 
 # %% ../../nbs/04_compute/08_plan.ipynb #fc9ee84a
 @dataclass(frozen=True, eq=False)
@@ -744,7 +745,8 @@ def binding(estimate: Estimate) -> str:
     kind = max(estimate.seconds, key=estimate.seconds.get)
     if kind == "compute":
         return "What binds is the arithmetic: the price of a FLOP/s decides, and messages hide behind it or are short."
-    return f"What binds is {KIND_WORDS[kind]}: {estimate.seconds[kind] / estimate.step:.0%} of a step, more than the computing."
+    remedy = " A larger global_batch would make it shorter." if kind == "bubble" else ""
+    return f"What binds is {KIND_WORDS[kind]}: {estimate.seconds[kind] / estimate.step:.0%} of a step, more than the computing.{remedy}"
 
 
 def explain(rows: list[Planned], ends: tuple[Planned, Planned]) -> list[str]:
@@ -802,9 +804,9 @@ def misses(sellers: list[Seller], spaces: dict, line: list[Planned], limits: tup
         space, device = spaces[largest], largest.kind.cluster.device
         need, layout = least_memory(space, largest.kind)
         if layout is None:
-            return [f"There is no layout to look at: {space.batch:,} sequences a step, {space.model.heads} heads and {space.model.layers} layers can't be divided among up to {space.devices:,} "
+            return [f"There is no layout to look at: {space.batch:,} sequences a step, {space.model.heads} heads and {space.model.layers} layers can't be divided among up to {largest.most:,} "
                     f"devices, {largest.kind.cluster.per_node} in a node, in the ways that `only` allows: {dict(space.only)}."]
-        return [f"No layout on up to {space.devices:,} devices fits: the least that any needs is {bytes_text(need)} on its fullest rank ({layout_text(layout)}), and of {device.name}, "
+        return [f"No layout on up to {largest.most:,} devices fits: the least that any needs is {bytes_text(need)} on its fullest rank ({layout_text(layout)}), and of {device.name}, "
                 f"the largest device here, {bytes_text(largest.kind.capacity)} can be used; {bytes_text(need - largest.kind.capacity)} are missing. More devices, or larger ones, would help."]
     days, money = limits
     fastest, cheapest = line[0], line[-1]
