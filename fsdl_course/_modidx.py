@@ -526,8 +526,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'fsdl_course/compute/planning.py'),
                                               'fsdl_course.compute.planning.tables': ( '04_compute/plan.html#tables',
                                                                                        'fsdl_course/compute/planning.py'),
-                                              'fsdl_course.compute.planning.text_html': ( '04_compute/plan.html#text_html',
-                                                                                          'fsdl_course/compute/planning.py'),
                                               'fsdl_course.compute.planning.time_text': ( '04_compute/plan.html#time_text',
                                                                                           'fsdl_course/compute/planning.py'),
                                               'fsdl_course.compute.planning.told_after': ( '04_compute/plan.html#told_after',

@@ -8,9 +8,9 @@ __all__ = ['MOST_MICRO_BATCH', 'MOST_TP', 'MOST_DEVICES', 'DECIDED', 'CHUNK', 'D
            'refuse_only', 'worth_it', 'blocks', 'block_of', 'Found', 'rounded', 'pareto', 'Kind', 'in_chunks',
            'numbers', 'tables', 'search_arrays', 'quickest', 'least_recomputation', 'search_pruned', 'search',
            'least_memory', 'Seller', 'seller_of', 'sellers_in_catalogue', 'sellers_of', 'spaces_of', 'Planned', 'usd',
-           'time_text', 'layout_text', 'Plans', 'text_html', 'plan', 'Choice', 'found_plans', 'told_after', 'order_of',
-           'best_of', 'run_factor', 'question_text', 'shares_text', 'step_text', 'binding', 'explain', 'lacks',
-           'neighbours', 'misses', 'variations', 'every_layout', 'Change', 'Advice', 'why_slow', 'advised', 'losses_of',
+           'time_text', 'layout_text', 'Plans', 'plan', 'Choice', 'found_plans', 'told_after', 'order_of', 'best_of',
+           'run_factor', 'question_text', 'shares_text', 'step_text', 'binding', 'explain', 'lacks', 'neighbours',
+           'misses', 'variations', 'every_layout', 'Change', 'Advice', 'why_slow', 'advised', 'losses_of',
            'predicted_changes', 'counted_changes', 'waiting']
 
 # %% ../../nbs/04_compute/08_plan.ipynb #9e42a617
@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from html import escape
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -523,6 +524,8 @@ def usd(money: float) -> str:
     for size, word in ((1e12, " trillion"), (1e9, " billion"), (1e6, " million")):
         if money >= size:
             return f"${float(f'{money / size:.3g}'):,g}{word}"
+    if money < 0.1:
+        return f"${money:.2g}"
     return f"${money:,.2f}" if money < 100 else f"${float(f'{money:.3g}'):,.0f}"
 
 
@@ -548,7 +551,8 @@ class Plans:
     """What `plan` found. Rows are `Planned`, with layout, cluster, estimate, money and days.
 
     rows: the cheapest of each cloud's device that keeps the limits, cheapest first. frontier: those that nothing beats in both money and days, limits or not, fastest first.
-    cheapest, fastest: within the limits; None if there is none. why: what decides, in sentences. question: what was asked.
+    cheapest, fastest: within the limits; None if there is none (and then the whole is false). why: what decides, in sentences. question: what was asked;
+    limits: (days, US dollars) at most, infinity where there is none; looked_at: how many clouds and kinds of machine.
     """
     question: str
     rows: list[Planned]
@@ -588,12 +592,7 @@ class Plans:
 
     def _repr_html_(self) -> str:
         picture = self.picture()._repr_html_() if self.frontier else ""
-        return self.table() + picture + "".join(f"<p>{text_html(line)}</p>" for line in self.why)
-
-
-def text_html(text: str) -> str:
-    "Text with the characters escaped that HTML takes for its own."
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        return self.table() + picture + "".join(f"<p>{escape(line, quote=False)}</p>" for line in self.why)
 
 # %% ../../nbs/04_compute/08_plan.ipynb #d6d9d530
 def plan(
@@ -673,7 +672,8 @@ def found_plans(sellers: list[Seller], job: tuple, tokens: float, limits: tuple[
     rows = [planned(choice) for choice in sorted(devices.values(), key=order_of)]
     line = [planned(choice) for choice in frontier]
     ends = (planned(kept[-1]), planned(kept[0])) if kept else (None, None)
-    counted = f"{len({s.cloud for s in sellers})} clouds, {len(kinds)} kinds of machine"
+    clouds = len({seller.cloud for seller in sellers} - {""})
+    counted = f"{clouds} cloud{'s' * (clouds > 1)}, " * (clouds > 0) + f"{len(kinds)} kind{'s' * (len(kinds) > 1)} of machine"
     why = explain(rows, ends) if kept else misses(sellers, spaces, line, limits)
     return Plans(question_text(model, tokens, batch, limits), rows[:top], line, *ends, why, limits, counted)
 
@@ -916,7 +916,7 @@ class Advice:
         step = self.job.seconds.total
         lost = html_table([(LOSS_WORDS[kind], f"{value:.3g} s", f"{value / step:.1%}") for kind, value in self.losses.items()], ("loss", "seconds a step", "share"))
         tried = [(one.words, "not known" if one.gain is None else f"{one.gain:+.1%}", bytes_text(one.short) if one.short > 0 else "") for one in self.changes]
-        return f"<p>{text_html(repr(self))}</p>{lost}" + html_table(tried, ("change", "off the step", "lacks"), self.how)
+        return f"<p>{escape(repr(self), quote=False)}</p>{lost}" + html_table(tried, ("change", "off the step", "lacks"), self.how)
 
 # %% ../../nbs/04_compute/08_plan.ipynb #0278170d
 def why_slow(job: Record, *, cluster: Cluster | None = None) -> Advice:
