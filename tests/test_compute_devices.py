@@ -52,6 +52,15 @@ def test_the_sheet_is_complete():
     assert not [name for name in wanted if name not in devices()]
 
 
+def test_a_row_is_what_a_program_sees_as_one_device():
+    "AMD gives a die of the MI250 104 compute units, of the MI250X 110, each with 1024 16-bit and 128 32-bit FLOPs per clock at 1.7 GHz."
+    for name, units in (("MI250", 104), ("MI250X", 110)):
+        die = devices()[name]
+        assert die.memory == 64 * 2**30 and math.isclose(die.tensor16, units * 1024 * 1.7e9, rel_tol=2e-3) and math.isclose(die.float32, units * 128 * 1.7e9, rel_tol=2e-3)
+        assert math.isclose(die.bandwidth, 1.6e12, rel_tol=0.03) and "half of the card" in sheet_rows()[name]["note"]
+    assert math.isclose(2 * devices()["K80"].float32, 8.74e12) and "half of the card" in sheet_rows()["K80"]["note"]
+
+
 def test_sorting_and_picking():
     cards = sheet().where(market="consumer").sort_by("memory")
     assert cards[0].name == "RTX 5090" and cards[-1].name == "RTX 2080 Ti"
