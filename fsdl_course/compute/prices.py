@@ -148,8 +148,9 @@ GIGABITS = {
     "a2-highgpu-8g": 100, "a2-megagpu-16g": 100, "ND96amsr A100 v4": 1600,
     "BM.GPU.A4.8": 1600, "BM.GPU.A100-v2.8": 1600, "BM.GPU.H100.8": 3200,
 }
-# Chips of one slice that talk over TPUs' own links (cloud.google.com/tpu/docs/system-architecture-tpu-vm)
-POD = {"TPU v2": 512, "TPU v3": 1024, "TPU v4": 4096, "TPU v5e": 256, "TPU v5p": 8960, "TPU v6e": 256}
+# Chips of one slice that talk over TPUs' own links (cloud.google.com/tpu/docs/system-architecture-tpu-vm).
+# Of v2 the pages say 512, but its largest slice, v2-512, has 512 cores, and a chip has two.
+POD = {"TPU v2": 256, "TPU v3": 1024, "TPU v4": 4096, "TPU v5e": 256, "TPU v5p": 8960, "TPU v6e": 256}
 
 
 def network_of(offer: Offer) -> Link | None:
@@ -508,7 +509,7 @@ def _number(row: Mapping[str, str], column: str) -> float | None:
     if not text:
         return None
     if not re.fullmatch(r"[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?|\.[0-9]+", text):
-        raise ValueError(f"{column} must be a plain number such as 3.06, not {text[:40]!r}")
+        raise ValueError(f"{column} must be a plain number such as {8 if column == 'count' else 3.06}, not {text[:40]!r}")
     return float(text)
 
 
@@ -779,7 +780,7 @@ def frontier(offers: Iterable[Offer]) -> list[Offer]:
 WORDS = {
     "AWS": "", "Azure": "", "GCP": "", "Paperspace": "DigitalOcean's since July 2023", "Lambda": "Lambda Labs in the lecture",
     "CoreWeave": "nor in any change of the list since 2022-08-04: add yours with user_csv",
-    "SageMaker": "it rents AWS's instances with a mark-up, 15 to 20% by the lecture; take AWS's rows times that",
+    "SageMaker": "it rents AWS's instances with a mark-up, 15 to 20% by the lecture; add that to AWS's rows",
     "Anyscale / Ray Train": "it runs in a cloud account of yours and adds its own charge",
     "Grid.ai": "it resold clouds' instances; its makers now run it as Lightning AI",
     "Determined.AI": "software for machines of yours, no prices of its own",
