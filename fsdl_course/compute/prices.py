@@ -286,8 +286,8 @@ def catalogue_table(catalogue: Catalogue, most: int = 12) -> str:
     rows = [(name, f"{o.on_demand:.2f}", "—" if o.spot is None else f"{o.spot:.2f}", f"{1000 * o.per_tflop():.1f}" if o.tflops else "—", f"{1000 * o.per_gb():.0f}",
              f"{o.cloud} {o.instance}".strip(), o.count, o.date or "undated") for name, o in shown[:most]]
     rest = f"; {len(shown) - most} more devices" if len(shown) > most else ""
-    header = ("device", "USD/h", "spot", "USD per 1000 TFLOP/s h", "USD per 1000 GB h", "cheapest at", "in an instance", "price since")
-    return html_table(rows, header, f"{len(catalogue)} offers by {len(catalogue.clouds)} clouds: {catalogue.about}. The cheapest of each device{rest}")
+    header = ("device", "USD/h", "spot", "for 1000 TFLOP/s", "for 1000 GB", "cheapest at", "count", "since")
+    return html_table(rows, header, f"{len(catalogue)} offers by {len(catalogue.clouds)} clouds: {catalogue.about}. The cheapest of each device, US dollars an hour; count: devices in an instance{rest}")
 
 # %% ../../nbs/04_compute/06_prices.ipynb #7a52e62a
 # Cards that come in two forms: {(name, GB): {form: device in the sheet}}
