@@ -504,9 +504,10 @@ def gathered_terms(job: Job, place: Place) -> list[MemoryTerm]:
 
 # %% ../../nbs/04_compute/02_memory.ipynb #152ad644
 # Of 96 GiB an H100 leaves 95.04 to PyTorch (github.com/pytorch/torchtitan/pull/135).
+# Cards with GDDR memory (T4, A10, L4) lose 6.25% more where error correction is on (NVIDIA's CUDA C++ Best Practices Guide), which is not in here.
 USABLE = 0.99
 
 
 def usable_memory(device: Device) -> float:
-    "Bytes of a device's memory that a process can have: what its driver and error correction leave of the card."
+    "Bytes of a device's memory that a process can have: what its driver leaves of the card."
     return device.memory * USABLE
