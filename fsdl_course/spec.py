@@ -405,6 +405,12 @@ class Layout:
         "A copy with some fields changed."
         return dataclasses.replace(self, **changes)
 
+    def to(self, stack: str, model: Transformer | None = None, **options):
+        "This layout in a training stack's own words (\"deepspeed\", \"megatron\", ...): `compute.configs.to`, with its options and errors."
+        from fsdl_course.compute.configs import to  # compute stands on this module, so only when asked for
+
+        return to(self, stack, model, **options)
+
     def check(self, model: Transformer) -> "Layout":
         "This layout, if `model` can be spread so; otherwise a ValueError that names every number that stands in the way."
         problems = misfits(self, model)

@@ -601,32 +601,29 @@ def silenced() -> Iterator[None]:
         os.close(kept)
         os.close(nowhere)
 
-# %% ../../nbs/04_compute/03_profile.ipynb #465e96c2
+# %% ../../nbs/04_compute/03_profile.ipynb #4c59c43c
 def fits(profile: Profile, device, *, most: int = 1 << 20) -> int:
-    """The largest batch with which the profiled step fits into a device's memory; 0 if not even one row does.
+    """The largest batch (at most `most`) with which the profiled step fits into a device's memory; 0 if not even one row does.
 
-    device: a name in the sheet, a `Device`, or bytes. Peak bytes are the largest of the moments of a step, each a constant plus so much per row; so the peak never falls
-    as the batch grows, and between two batches it never lies above the line through them. That gives a first guess; it is then profiled, and narrowed down by halving.
-    Tensors of the batch whose first dim is its size grow with it. Raises ValueError for an unknown device.
+    device: a name in the sheet, a `Device`, or bytes. The peak is the largest of the moments of a step, each a constant plus so much per row: a curve that never falls and
+    only bends upwards. So its tangents lie below it: the tangent at two batches leads to one that is too large, unless it is just right, and from there tangents lead
+    down to the answer (Newton's method), which is profiled at last, with the batch after it. Tensors of the batch whose first dim is its size grow with it.
+    Raises ValueError for an unknown device.
     """
-    room = usable_memory(find_device(device) if isinstance(device, str) else device) if isinstance(device, str | Device) else whole("fits", "device", device)
+    if isinstance(device, str | Device):
+        room = int(usable_memory(find_device(device) if isinstance(device, str) else device))
+    else:
+        room = whole("fits", "device", device)
+    most = whole("fits", "most", most)
     peaks = functools.cache(lambda rows: profile.again(rows).peak)
-    if peaks(1) > room:
-        return 0
-    low, high = 1, None
-    step = max(1, profile.batch)
-    while high is None:
-        slope = max((peaks(low + step) - peaks(low)) / step, 1e-9)
-        guess = min(most, max(low + 1, low + int((room - peaks(low)) / slope)))
-        if peaks(guess) <= room:
-            low = guess
-            if low == most:
-                return most
-            if peaks(low + 1) > room:
-                return low
-        else:
-            high = guess
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if peaks(middle) <= room else (low, middle)
-    return low
+    if peaks(1) > room or most == 1:
+        return int(peaks(1) <= room)
+    high, slope = 2, peaks(2) - peaks(1)
+    while peaks(high) <= room:  # once, unless a batch of 1 takes a way of its own
+        if high == most:
+            return most
+        high = min(most, high + (room - peaks(high)) // slope + 1) if slope else most
+    while peaks(high - 1) > room:
+        slope = peaks(high) - peaks(high - 1)
+        high -= max(1, (peaks(high) - room - 1) // slope) if slope > 0 else 1
+    return high - 1
