@@ -128,7 +128,7 @@ def test_launch_commands_start_every_process():
     assert Layout(dp=16).to("accelerate").data["num_machines"] == 2 and Layout(dp=16).to("lightning").data["num_nodes"] == 2
 
 
-# %% ../nbs/04_compute/09_configs.ipynb #64a1cd55
+# %% ../nbs/04_compute/09_configs.ipynb #6b3b12d6
 def seen_by_accelerate(made, folder):
     from accelerate.commands.config.config_args import load_config_from_file
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
@@ -167,17 +167,28 @@ def test_accelerate_refuses_a_word_that_it_does_not_know(tmp_path):
         seen_by_accelerate(dataclasses.replace(made, text=made.text + "\nbatch_size: 4"), tmp_path)
 
 
+TRAINERS = """
+from lightning.pytorch import Trainer
+from fsdl_course.compute.configs import lightning_arguments
+from fsdl_course.spec import Layout
+quiet = dict(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+for layout in (Layout(dp=2, micro_batches=4, precision="float64"), Layout(dp=2, tp=2, zero=3, micro_batches=2)):
+    trainer = Trainer(**{**lightning_arguments(layout.to("lightning")), **quiet})
+    print(type(trainer.strategy).__name__, trainer.num_devices, trainer.accumulate_grad_batches, trainer.precision)
+"""
+
+
+def test_lightnings_own_trainer_takes_the_arguments():
+    ran = subprocess.run([sys.executable, "-c", TRAINERS], capture_output=True, text=True, timeout=100)
+    assert [line for line in ran.stdout.splitlines() if "Strategy" in line] == ["DDPStrategy 2 4 64-true", "ModelParallelStrategy 4 2 32-true"], ran.stderr
+
+
 def test_lightnings_own_strategies_take_the_arguments():
-    from lightning.pytorch import Trainer
     from torch import nn
 
-    quiet = dict(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
-    trainer = Trainer(**{**lightning_arguments(Layout(dp=2, micro_batches=4, precision="float64").to("lightning")), **quiet})
-    assert type(trainer.strategy).__name__ == "DDPStrategy" and trainer.num_devices == 2 and trainer.accumulate_grad_batches == 4 and trainer.precision == "64-true"
-    made = lightning_arguments(Layout(dp=2, tp=2, zero=3).to("lightning"))
-    assert type(made["strategy"]).__name__ == "ModelParallelStrategy" and Trainer(**{**made, **quiet}).num_devices == 4
     sharded = lightning_arguments(Layout(dp=2, zero=3, recompute="full", offload="all").to("lightning"), {nn.TransformerEncoderLayer})["strategy"]
     assert sharded.sharding_strategy.name == "FULL_SHARD" and sharded.cpu_offload.offload_params
+    assert lightning_arguments(Layout(dp=2, zero=2).to("lightning"))["strategy"].sharding_strategy.name == "SHARD_GRAD_OP"
 
 
 def test_schedules_are_those_that_pytorch_knows():

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROFILE_KINDS', 'PROFILE_PRECISIONS', 'LOSS', 'OUTSIDE', 'Block', 'Log', 'pack', 'unpack', 'placed', 'settle',
-           'named', 'make_optimizer', 'sum_of_outputs', 'run_step', 'step_twice', 'kind_of', 'walk', 'Part', 'Profile',
+           'named', 'make_optimizer', 'sum_of_outputs', 'run_step', 'step_once', 'kind_of', 'walk', 'Part', 'Profile',
            'gathered', 'profile_table', 'summed_up', 'profile', 'batch_tensors', 'batch_size', 'resized', 'converted',
            'without_memory', 'profile_once', 'measured_peak', 'silenced', 'fits']
 
@@ -253,11 +253,11 @@ def sum_of_outputs(module, *batch, **named):
         raise ValueError("profile: module must put out a tensor with a gradient, or loss be given")
     return sum(found[1:], found[0])
 
-# %% ../../nbs/04_compute/03_profile.ipynb #8c9158a7
+# %% ../../nbs/04_compute/03_profile.ipynb #56a0a7d0
 def run_step(log: Log, module, inputs: tuple, named_inputs: dict, loss, optimizer, precision: str) -> None:
     """A training step, noted in `log`, as it goes once there are optimizer states: forward, backward, and the optimizer.
 
-    The optimizer steps twice. The first time its states come into being; they are put at the beginning, since they are there throughout every later step.
+    The optimizer steps once, in which its states come into being; they are put at the beginning, since they are there throughout every later step.
     """
     import torch
     from torch.utils._pytree import tree_leaves
@@ -287,11 +287,11 @@ def run_step(log: Log, module, inputs: tuple, named_inputs: dict, loss, optimize
                     block = log.blocks[watch.see(tensor.grad)]
                     block.kind, block.module = "gradients", name
     if optimizer is not None:
-        step_twice(log, watch, module, optimizer, begin)
+        step_once(log, watch, module, optimizer, begin)
 
-# %% ../../nbs/04_compute/03_profile.ipynb #b2872101
-def step_twice(log: Log, watch, module, optimizer, begin: int) -> None:
-    "The optimizer's first step, of which only the states count, from event `begin` on; then an ordinary one."
+# %% ../../nbs/04_compute/03_profile.ipynb #150b02d9
+def step_once(log: Log, watch, module, optimizer, begin: int) -> None:
+    "The optimizer's step; the states that it makes come at event `begin`."
     before, log.phase, log.modules[:] = len(log.events), "optimizer", [OUTSIDE]
     with watch:
         optimizer.step()
@@ -301,11 +301,13 @@ def step_twice(log: Log, watch, module, optimizer, begin: int) -> None:
             if hasattr(tensor, "untyped_storage"):
                 block = log.blocks[watch.see(tensor)]
                 block.kind, block.module = ("optimizer" if tensor.ndim else "overhead"), names.get(id(parameter), OUTSIDE)
-    states = [event for event in log.events[before:] if event[0] == "+" and log.blocks[event[1]].kind in ("optimizer", "overhead")]
-    log.events[before:] = []
-    log.events[begin:begin] = states
-    with watch:
-        optimizer.step()
+
+    def made(event) -> bool:
+        return event[0] == "+" and log.blocks[event[1]].kind in ("optimizer", "overhead")
+
+    step = log.events[before:]
+    log.events[before:] = [event for event in step if not made(event)]
+    log.events[begin:begin] = [event for event in step if made(event)]
 
 # %% ../../nbs/04_compute/03_profile.ipynb #77eb8f98
 def kind_of(block: Block) -> str:
