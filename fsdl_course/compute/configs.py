@@ -23,7 +23,7 @@ from typing import Any
 
 from ..spec import Layout, Transformer, html_table, one_of, whole
 
-# %% ../../nbs/04_compute/09_configs.ipynb #20f71a4b
+# %% ../../nbs/04_compute/09_configs.ipynb #061650a6
 @dataclass(frozen=True)
 class Configuration:
     """A layout in a training stack's own words.
@@ -63,7 +63,7 @@ class Form:
     read: Callable
     parse: Callable
 
-
+# %% ../../nbs/04_compute/09_configs.ipynb #75c127d8
 STACK_FORMS: dict[str, Form] = {}  # each stack puts its own in
 
 
@@ -259,7 +259,7 @@ def megatron_model(model: Transformer, tp: int) -> dict:
         data |= {"--num-experts": model.experts, "--moe-router-topk": model.top_k}
     return data
 
-# %% ../../nbs/04_compute/09_configs.ipynb #051bfd10
+# %% ../../nbs/04_compute/09_configs.ipynb #253ffe4b
 def write_megatron(job: Job) -> Configuration:
     "A layout as Megatron-LM's arguments."
     layout = job.layout
@@ -292,7 +292,7 @@ def write_megatron(job: Job) -> Configuration:
     launch = dataclasses.replace(job, script="pretrain_gpt.py" if job.script == "train.py" else job.script).torchrun("$(cat megatron.args)")
     return Configuration("megatron", data, {}, text, launch, layout.world_size, tuple(notes))
 
-
+# %% ../../nbs/04_compute/09_configs.ipynb #edb00d24
 def arguments_text(data: dict) -> str:
     "Arguments of a command line, one a line."
     return "\n".join(name if value is True else f"{name} {value}" for name, value in data.items())
@@ -342,8 +342,8 @@ def read_megatron(data: dict, code: dict, devices: int | None) -> dict:
 
 STACK_FORMS["megatron"] = Form("Megatron-LM with Megatron-core 0.16.1", "text", write_megatron, read_megatron, parse_arguments)
 
-# %% ../../nbs/04_compute/09_configs.ipynb #936a5818
-# ---- torchtitan: options of a command line (until 2025 sections of a TOML file, under the same names) ----
+# %% ../../nbs/04_compute/09_configs.ipynb #898bf4f3
+# ---- torchtitan: options of a command line ----
 
 TITAN_SCHEDULES = {"1f1b": "1F1B", "gpipe": "GPipe", "interleaved": "Interleaved1F1B"}
 TITAN_PRECISION = {"float32": ("float32", "float32"), "autocast": ("float32", "bfloat16"), "bfloat16": ("bfloat16", "bfloat16")}
@@ -530,7 +530,7 @@ def accelerate_megatron(job: Job) -> tuple:
 
 ACCELERATE = {"MULTI_GPU": accelerate_plain, "FSDP": accelerate_fsdp, "DEEPSPEED": accelerate_deepspeed, "MEGATRON_LM": accelerate_megatron}
 
-# %% ../../nbs/04_compute/09_configs.ipynb #ee962176
+# %% ../../nbs/04_compute/09_configs.ipynb #bb06710b
 def read_accelerate(data: dict, code: dict, devices: int | None) -> dict:
     "Layout fields from accelerate's YAML and what the script says."
     engine, count, low = data["distributed_type"], data["num_processes"], data["mixed_precision"] == "bf16"
@@ -559,7 +559,7 @@ def read_accelerate(data: dict, code: dict, devices: int | None) -> dict:
         "recompute": values.get("recompute_granularity", "selective" if values.get("recompute_activations") else "none"),
     }
 
-
+# %% ../../nbs/04_compute/09_configs.ipynb #a17b0452
 def yaml_text(data: dict, indent: str = "") -> str:
     "A dict of dicts, numbers, booleans and plain words as YAML."
     lines = []
@@ -637,7 +637,7 @@ def lightning_strategy(job: Job) -> tuple[dict, tuple[str, ...]]:
     shared = {2: "SHARD_GRAD_OP", 3: "FULL_SHARD"}[layout.zero]
     return {"class": "FSDPStrategy", "sharding_strategy": shared, "cpu_offload": layout.offload == "all", **again}, note
 
-# %% ../../nbs/04_compute/09_configs.ipynb #935fe76d
+# %% ../../nbs/04_compute/09_configs.ipynb #eada81ff
 def lightning_text(data: dict) -> str:
     "The Trainer as Python."
     def written(value):
@@ -684,7 +684,7 @@ def read_lightning(data: dict, code: dict, devices: int | None) -> dict:
     one_of("read", "strategy", kind, ("DDPStrategy", "FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy"))
     return found
 
-
+# %% ../../nbs/04_compute/09_configs.ipynb #7626b5b4
 def lightning_arguments(configuration: Configuration, blocks: set | None = None) -> dict:
     "The Trainer's arguments with a real strategy, where Lightning is installed. blocks: your model's layer classes, for recomputation."
     from lightning.pytorch import strategies
