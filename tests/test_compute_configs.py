@@ -128,7 +128,7 @@ def test_launch_commands_start_every_process():
     assert Layout(dp=16).to("accelerate").data["num_machines"] == 2 and Layout(dp=16).to("lightning").data["num_nodes"] == 2
 
 
-# %% ../nbs/04_compute/09_configs.ipynb #6b3b12d6
+# %% ../nbs/04_compute/09_configs.ipynb #fa8f9f23
 def seen_by_accelerate(made, folder):
     from accelerate.commands.config.config_args import load_config_from_file
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
@@ -167,6 +167,7 @@ def test_accelerate_refuses_a_word_that_it_does_not_know(tmp_path):
         seen_by_accelerate(dataclasses.replace(made, text=made.text + "\nbatch_size: 4"), tmp_path)
 
 
+# %% ../nbs/04_compute/09_configs.ipynb #d211c5c9
 TRAINERS = """
 from lightning.pytorch import Trainer
 from fsdl_course.compute.configs import lightning_arguments

@@ -84,7 +84,7 @@ def test_a_mistake_in_one_byte_would_be_seen():
     assert peaks[0][0] == peaks[0][1] and peaks[1] == (peaks[0][0] + 1, peaks[0][1] + 1)
 
 
-# %% ../nbs/04_compute/03_profile.ipynb #385d4c03
+# %% ../nbs/04_compute/03_profile.ipynb #20dcf6ee
 class Checkpointed(nn.Module):
     def __init__(self, depth, reentrant):
         super().__init__()
@@ -117,12 +117,18 @@ def test_what_a_convolution_keeps_is_exact_and_its_workspace_is_not_ours():
     assert found.memory["buffers"] == (8 + 8) * 4 + 8
 
 
+def test_what_two_submodules_share_is_the_firsts():
+    rows = {row.name: row for row in profile(lambda: build(SMALL), words(SMALL), loss=Decoder.loss).parts}
+    assert rows["embedding"].memory["optimizer"] == 8 * SMALL.vocab * SMALL.hidden and rows["head"].memory["optimizer"] == 0
+
+
 def test_parts_add_up_and_name_their_module():
     found = profile(lambda: build(SMALL), words(SMALL), loss=Decoder.loss)
     for depth in (0, 1, 2, 9):
         rows = found.rows(depth)
         assert sum(row.memory.total for row in rows) == found.peak and sum(row.flops.total for row in rows) == found.flops.total
     blocks = [row for row in found.rows(2) if row.name.startswith("blocks.")]
+    assert [phase for phase, _ in found.moments()][0] == "forward" and [phase for phase, _ in found.moments()][-1] == "optimizer"
     assert len(blocks) == 3 and len({(row.memory["activations"], row.flops["forward"], row.flops["backward"]) for row in blocks}) == 1
     assert found.when == "backward, (loss)" and max(sum(held.values()) for _, held in found.moments()) == found.peak
     assert "all" in found._repr_html_() and found.picture()
@@ -136,6 +142,7 @@ def test_a_real_module_stays_as_it_is():
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
 
 
+# %% ../nbs/04_compute/03_profile.ipynb #2464e364
 def test_autocast_halves_activations_and_keeps_copies_of_weights():
     full, half = (profile(lambda: build(SMALL), words(SMALL), loss=Decoder.loss, precision=precision) for precision in ("float32", "autocast"))
     assert half.states == full.states and half.memory["buffers"] > 0 == full.memory.get("buffers", 0)

@@ -154,7 +154,7 @@ def read(stack: str, config, *, code: dict | None = None, devices: int | None = 
     except KeyError as problem:
         raise ValueError(f"read: {problem} is missing from the {stack} configuration, or has a value without a counterpart in a Layout") from problem
 
-# %% ../../nbs/04_compute/09_configs.ipynb #afc1072e
+# %% ../../nbs/04_compute/09_configs.ipynb #47494fad
 # ---- DeepSpeed: a JSON file ----
 
 DEEPSPEED_PRECISION = {
@@ -164,7 +164,7 @@ DEEPSPEED_PRECISION = {
     "mixed-fp32-grads": {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}},
 }
 
-
+# %% ../../nbs/04_compute/09_configs.ipynb #cd1be94a
 def write_deepspeed(job: Job) -> Configuration:
     "A layout as DeepSpeed's JSON."
     layout = job.layout

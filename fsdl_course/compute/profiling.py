@@ -20,7 +20,7 @@ from .memory import usable_memory
 from ..ledger import OPTIMIZERS, Tally
 from ..spec import Device, bytes_text, count_text, find_device, html_table, one_of, whole
 
-# %% ../../nbs/04_compute/03_profile.ipynb #9fa20be9
+# %% ../../nbs/04_compute/03_profile.ipynb #c90646cb
 PROFILE_KINDS = ("parameters", "gradients", "optimizer", "activations", "logits", "inputs", "buffers", "working", "overhead")
 PROFILE_PRECISIONS = ("float32", "float64", "bfloat16", "autocast")
 LOSS = "(loss)"
@@ -50,6 +50,7 @@ class Log:
         self.events: list[tuple[str, int, str, str]] = []
         self.phase, self.modules, self.began = "forward", [OUTSIDE], 0
         self.flops: dict[tuple[str, str], int] = {}
+        self.step = (0, 0)  # the events of the step itself, after what is there before it and before all is given back
         self._live: dict[int, int] = {}
         self._savers: dict[int, int] = {}
 
@@ -253,7 +254,7 @@ def sum_of_outputs(module, *batch, **named):
         raise ValueError("profile: module must put out a tensor with a gradient, or loss be given")
     return sum(found[1:], found[0])
 
-# %% ../../nbs/04_compute/03_profile.ipynb #56a0a7d0
+# %% ../../nbs/04_compute/03_profile.ipynb #43163a18
 def run_step(log: Log, module, inputs: tuple, named_inputs: dict, loss, optimizer, precision: str) -> None:
     """A training step, noted in `log`, as it goes once there are optimizer states: forward, backward, and the optimizer.
 
@@ -285,17 +286,21 @@ def run_step(log: Log, module, inputs: tuple, named_inputs: dict, loss, optimize
             for tensor in part.parameters(recurse=False):
                 if tensor.grad is not None:
                     block = log.blocks[watch.see(tensor.grad)]
-                    block.kind, block.module = "gradients", name
-    if optimizer is not None:
-        step_once(log, watch, module, optimizer, begin)
+                    if block.kind != "gradients":  # of a tensor that two submodules share, the first has it
+                        block.kind, block.module = "gradients", name
+    states = 0 if optimizer is None else step_once(log, watch, module, optimizer, begin)
+    log.step = begin + states, len(log.events)
 
-# %% ../../nbs/04_compute/03_profile.ipynb #150b02d9
-def step_once(log: Log, watch, module, optimizer, begin: int) -> None:
-    "The optimizer's step; the states that it makes come at event `begin`."
+# %% ../../nbs/04_compute/03_profile.ipynb #75c604bd
+def step_once(log: Log, watch, module, optimizer, begin: int) -> int:
+    "The optimizer's step; the states that it makes come at event `begin`. Returns how many they are."
     before, log.phase, log.modules[:] = len(log.events), "optimizer", [OUTSIDE]
     with watch:
         optimizer.step()
-    names = {id(tensor): name for name, part in module.named_modules() for tensor in part.parameters(recurse=False)}
+    names = {}
+    for name, part in module.named_modules():
+        for tensor in part.parameters(recurse=False):
+            names.setdefault(id(tensor), name)
     for parameter, state in optimizer.state.items():
         for tensor in state.values():
             if hasattr(tensor, "untyped_storage"):
@@ -307,7 +312,9 @@ def step_once(log: Log, watch, module, optimizer, begin: int) -> None:
 
     step = log.events[before:]
     log.events[before:] = [event for event in step if not made(event)]
-    log.events[begin:begin] = [event for event in step if made(event)]
+    states = [event for event in step if made(event)]
+    log.events[begin:begin] = states
+    return len(states)
 
 # %% ../../nbs/04_compute/03_profile.ipynb #77eb8f98
 def kind_of(block: Block) -> str:
@@ -332,7 +339,7 @@ def walk(log: Log) -> Iterator[tuple[int, dict[str, int], Tally]]:
             kept[kind] += block.bytes if what in ("+", "save") else -block.bytes
         yield number, held, kept
 
-# %% ../../nbs/04_compute/03_profile.ipynb #d557725c
+# %% ../../nbs/04_compute/03_profile.ipynb #fc2a2a19
 @dataclass(frozen=True)
 class Part:
     "What one submodule holds and computes itself, without the submodules in it: bytes by kind at the step's peak, FLOPs by pass."
@@ -342,7 +349,7 @@ class Part:
     memory: Tally
     flops: Tally
 
-
+# %% ../../nbs/04_compute/03_profile.ipynb #cf26a29d
 @dataclass(frozen=True, repr=False)
 class Profile:
     """What a training step of a module takes: memory at its peak, by kind and by submodule, and FLOPs.
@@ -379,11 +386,12 @@ class Profile:
 
     def moments(self, count: int = 300) -> list[tuple[str, Tally]]:
         "The course of the step: (pass, bytes by kind) after each of about `count` events, evenly chosen, and at the peak."
-        every = max(1, len(self.log.events) // whole("Profile.moments", "count", count))
+        start, stop = self.log.step
+        every = max(1, (stop - start) // whole("Profile.moments", "count", count))
         found, top = [], 0
         for number, held, _ in walk(self.log):
             total = sum(held.values())
-            if not number % every or total > top:
+            if start <= number < stop and (not number % every or total > top):
                 found.append((self.log.events[number][2], Tally(held)))
             top = max(top, total)
         return found
@@ -486,7 +494,7 @@ def batch_size(batch) -> int:
     "The size of the first dim of the batch's first tensor."
     return batch_tensors(batch)[0].shape[0]
 
-# %% ../../nbs/04_compute/03_profile.ipynb #d7429343
+# %% ../../nbs/04_compute/03_profile.ipynb #bbbabfa6
 def resized(batch, rows: int, precision: str, device: str):
     "The batch without contents, cut or repeated to `rows`, floating tensors in the given precision."
     import torch
@@ -520,7 +528,7 @@ def converted(module, precision: str):
                     tensors[name] = made[id(tensor)]
     return module
 
-
+# %% ../../nbs/04_compute/03_profile.ipynb #9ba86a35
 def without_memory(module):
     "A module, made by a function or copied from one that is there, whose tensors are made as the mode that is on makes them."
     import copy
