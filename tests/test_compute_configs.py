@@ -63,7 +63,7 @@ def test_each_stack_expresses_more_than_the_plain_case():
     assert seen["deepspeed"]["offload"] == set(OFFLOAD) and seen["megatron"]["offload"] == {"none", "optimizer"}
 
 
-# %% ../nbs/04_compute/09_configs.ipynb #0608f29c
+# %% ../nbs/04_compute/09_configs.ipynb #1846f8f2
 @pytest.mark.parametrize("stack, layout, field", [
     ("deepspeed", Layout(dp=2, pp=2, zero=2, micro_batches=2), "zero 2"),
     ("deepspeed", Layout(dp=2, pp=2, zero=3, micro_batches=2), "zero 3"),
@@ -105,6 +105,7 @@ def test_wrong_arguments_are_named():
         read("lightning", "print(1)", code={"batch_size": 1})
 
 
+# %% ../nbs/04_compute/09_configs.ipynb #8fe513de
 def test_a_changed_file_is_another_layout():
     made = Layout(dp=4, zero=2, micro_batches=2).to("deepspeed")
     assert read("deepspeed", made.text.replace('"stage": 2', '"stage": 3')).zero == 3

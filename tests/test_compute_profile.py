@@ -13,7 +13,7 @@ from fsdl_course.models import Decoder, SavedForBackward, build, recompute
 from fsdl_course.spec import MODELS, Layout, Transformer
 
 
-# %% ../nbs/04_compute/03_profile.ipynb #0760c93e
+# %% ../nbs/04_compute/03_profile.ipynb #bd14982f
 SMALL = Transformer(layers=3, hidden=32, heads=4, vocab=96, seq=16)
 MODELS_HERE = {
     "gpt": SMALL,
@@ -55,6 +55,7 @@ def test_a_transformers_profile_equals_the_ledger(name, what, precision):
     assert (found.flops["recompute"] > 0) == (what != "none")
 
 
+# %% ../nbs/04_compute/03_profile.ipynb #8873b14a
 @pytest.mark.parametrize("what", ["none", "selective", "full"])
 def test_the_peak_is_what_the_allocator_sees(what):
     make = lambda: recompute(build(SMALL), what)
