@@ -408,7 +408,6 @@ class Layout:
     def to(self, stack: str, model: Transformer | None = None, **options):
         "This layout in a training stack's own words (\"deepspeed\", \"megatron\", ...): `compute.configs.to`, with its options and errors."
         from fsdl_course.compute.configs import to  # compute stands on this module, so only when asked for
-
         return to(self, stack, model, **options)
 
     def check(self, model: Transformer) -> "Layout":
@@ -427,7 +426,6 @@ class Layout:
 
     def _default(self, field):
         return field.default
-
     __repr__ = short_repr
 
     def _repr_html_(self) -> str:
