@@ -58,5 +58,5 @@ _LATER.update(dict.fromkeys(["plan", "Plans", "Planned", "why_slow", "Advice", "
 # %% ../../nbs/04_compute/09_configs.ipynb #12a65acf
 _LATER.update(dict.fromkeys(["Configuration", "STACK_FORMS", "to", "read", "can", "words_for", "lightning_arguments"], "configs"))
 
-# %% ../../nbs/04_compute/11_validated.ipynb #85df9274
-_LATER.update({"estimate": "estimating", "Estimate": "estimating", "stack_for": "estimating"})
+# %% ../../nbs/04_compute/11_validated.ipynb #2ebd7de5
+_LATER.update(dict.fromkeys(["estimate", "Estimate", "Ends", "Term", "stack_for", "sweep"], "estimating") | dict.fromkeys(["validate", "refit"], "validation"))
