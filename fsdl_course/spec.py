@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['POSITIONS', 'NORMS', 'ACTIVATIONS', 'DERIVED', 'MODELS', 'SCHEDULES', 'RECOMPUTE', 'OFFLOAD', 'LAYOUT_NUMBERS',
-           'PRECISIONS', 'NETWORKS', 'LATENCIES', 'whole', 'one_of', 'count_text', 'bytes_text', 'html_table',
+           'PRECISIONS', 'NETWORKS', 'PODS', 'LATENCIES', 'whole', 'one_of', 'count_text', 'bytes_text', 'html_table',
            'short_repr', 'Named', 'nearest', 'Transformer', 'derived', 'model_table', 'refuse_model', 'layer_parts',
            'norm_parameters', 'parameter_parts', 'active_parameters', 'tensor_shapes', 'flops_per_token', 'Precision',
            'Layout', 'layout_table', 'micro_batches_for', 'refuse_layout', 'misfits', 'stage_layers', 'Device',
@@ -20,6 +20,7 @@ import operator
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
+from numbers import Real
 
 # %% ../nbs/00_vocabulary.ipynb #5843d3fc
 def whole(owner: str, name: str, value, least: int = 1) -> int:
@@ -589,8 +590,10 @@ class Link:
 
 
 # Assumptions for who gives no network: what machines of that generation were commonly sold with, per device, one direction.
-# DGX A100: 8 x 200 Gb/s; DGX H100 and later: 8 x 400 Gb/s (NVIDIA's DGX user guides); others: 100 Gb/s shared by 8 devices.
-NETWORKS = {"Ampere": 25e9, "Hopper": 50e9, "Blackwell": 50e9, "Blackwell Ultra": 100e9, "CDNA3": 50e9, "CDNA4": 50e9}
+# DGX A100: 8 x 200 Gb/s; DGX H100 and later: 8 x 400 Gb/s (NVIDIA's DGX user guides); TPUs: jax-ml.github.io/scaling-book/tpus; others: 100 Gb/s shared by 8 devices.
+NETWORKS = {"Ampere": 25e9, "Hopper": 50e9, "Blackwell": 50e9, "Blackwell Ultra": 100e9, "CDNA3": 50e9, "CDNA4": 50e9, "TPU": 6.25e9}
+# Chips that a TPU pod joins without a network (cloud.google.com/tpu/docs/system-architecture-tpu-vm)
+PODS = {"TPU v2": 256, "TPU v3": 1024, "TPU v4": 4096, "TPU v5e": 256, "TPU v5p": 8960, "TPU v6e": 256, "TPU7x (Ironwood)": 9216}
 LATENCIES = {"link": 5e-6, "network": 20e-6}
 
 
@@ -609,7 +612,7 @@ def default_network(device: Device) -> Link:
 def cluster_default(name: str, device: Device, count: int):
     "What a field of a `Cluster` of `count` devices is worth if it is left out."
     if name == "per_node":
-        return min(count, 72 if "NVL72" in device.link_kind else 8)
+        return min(count, PODS.get(device.name, 72 if "NVL72" in device.link_kind else 8))
     return {"link": default_link, "network": default_network, "price": lambda device: device.price}[name](device)
 
 # %% ../nbs/00_vocabulary.ipynb #7b872992
@@ -617,7 +620,7 @@ def cluster_default(name: str, device: Device, count: int):
 class Cluster:
     """Devices of one kind, how many, how they are linked, and what one costs an hour (US dollars).
 
-    `device`: a name in `devices()`, or a `Device` of your own. What is left out gets a default: 8 devices a node (72 in an NVL72 rack),
+    `device`: a name in `devices()`, or a `Device` of your own. What is left out gets a default: 8 devices a node (72 in an NVL72 rack, a whole pod of TPUs),
     the sheet's link inside the node, an assumed network between nodes, the sheet's price (None where it has none).
     """
     device: Device
@@ -640,8 +643,8 @@ class Cluster:
             if getattr(self, name) is None:
                 keep(name, cluster_default(name, self.device, self.count))
         keep("per_node", whole("Cluster", "per_node", self.per_node))
-        if self.price is not None and not self.price >= 0:
-            raise ValueError(f"Cluster: price must be US dollars per device and hour, 0 or more, not {self.price!r}")
+        if self.price is not None and not (isinstance(self.price, Real) and not isinstance(self.price, bool) and 0 <= self.price < 1e9):
+            raise ValueError(f"Cluster: price must be US dollars per device and hour, 0 or more and below 1e9, not {self.price!r}")
 
     @classmethod
     def here(cls, fresh: bool = False) -> "Cluster":
