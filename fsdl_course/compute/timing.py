@@ -222,7 +222,7 @@ def expert_seconds(shape: Shape, rates: Rates, layout, tokens, size):
     rounds = 4 + 2 * (layout.recompute == "full")
     return rounds * ((e - 1) / e) * (tokens * (shape.top_k * shape.hidden * size) / speed + latency)
 
-# %% ../../nbs/04_compute/04_time.ipynb #bef0c15f
+# %% ../../nbs/04_compute/04_time.ipynb #c12f2c59
 def hop_seconds(shape: Shape, stack: Stack, rates: Rates, layout, tokens, size):
     "Seconds that a step waits for messages between stages: one forward and one backward for each micro-batch, and for each stage that fills."
     pp = layout.pp
@@ -245,7 +245,7 @@ def bubble_share(layout, weights):
     if layout.schedule == "naive":
         return layout.micro_batches
     if layout.schedule == "zb_h1":
-        return 1 - 2 * weights
+        return larger(1 - 2 * weights, 0.0)
     return 1 / layout.virtual_stages
 
 # %% ../../nbs/04_compute/04_time.ipynb #9117dbbc
@@ -288,7 +288,7 @@ def update_seconds(stack: Stack, rates: Rates, layout, parameters, third, precis
         travels = travels + layout.micro_batches * (travels + precision.parameters)
     return update + mine * (travels / rates.host + moved / HOST_UPDATE)
 
-# %% ../../nbs/04_compute/04_time.ipynb #fba90b23
+# %% ../../nbs/04_compute/04_time.ipynb #9be2a634
 def seconds_by_kind(shape: Shape, stack: Stack, rates: Rates, layout, optimizer: str = "adamw") -> Tally:
     "`step_seconds` of what has been looked up. Numbers or arrays."
     precision, full = PRECISIONS[layout.precision], layout.recompute == "full"
@@ -300,7 +300,7 @@ def seconds_by_kind(shape: Shape, stack: Stack, rates: Rates, layout, optimizer:
     ahead = forward + attention + passing + stack.launch
     back = backward + attention_back + BACKWARD_PASSES * passing + summing_seconds(shape, rates, layout, precision) + stack.launch
     if layout.recompute != "none":
-        back = back + (ahead if full else attention)
+        back = back + (ahead if full else attention if stack.selective == "attention" else forward / 2 + passing)
     tensor, expert = tensor_seconds(shape, rates, layout, tokens, size), expert_seconds(shape, rates, layout, tokens, size)
     context = context_seconds(shape, stack, rates, layout, tokens, size, attention)
     between = tensor + context + expert

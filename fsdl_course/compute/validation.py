@@ -413,7 +413,7 @@ HEADER = ("", "kind", "rows", "median", "mean", "worst", "aim", "reached", "one 
 TIME_AIMS = {"BLOOM": 0.08, "Megatron Table 1": 0.08, "Megatron Table 2": 0.08, "llm-foundry H100 SXM": 0.08, "llm-foundry A100 80GB SXM": 0.08,
              "llm-foundry A100 40GB SXM": 0.08, "MaxText TPU v4": 0.12, "MaxText TPU v5p": 0.12, "MaxText TPU v5e": 0.12}
 
-# %% ../../nbs/04_compute/11_validated.ipynb #f3b7f972
+# %% ../../nbs/04_compute/11_validated.ipynb #89d02a6c
 def time_lines() -> list[Line]:
     "The lines about seconds of a step."
     lines = []
@@ -441,7 +441,7 @@ def memory_lines() -> list[Line]:
     lines = []
     for one in memory_summary():
         asked = {name: float(part) / 100 for name, part in re.findall(r"(mean|worst) ([\d.]+)%", one.aim)}
-        holds = all(getattr(one, name) <= part for name, part in asked.items()) if asked else None
+        holds = all(round(getattr(one, name), 3) <= part for name, part in asked.items()) if asked else None
         aim = one.aim if asked else f"{one.aim}: {one.note}"
         lines.append(Line(f"memory, {one.name}", one.kind, one.rows, one.median, one.mean, one.worst, aim, holds))
     return lines
