@@ -60,7 +60,7 @@ def test_batches_follow_gpt3():
 
 def test_shapes_are_layouts():
     model = Transformer(layers=12, hidden=768, heads=12, kv_heads=4, vocab=1000, seq=256)
-    space = Space(model, 48, 256, 64, 8, "adamw", "mixed", refuse_only({}), (STACKS["fsdp"], STACKS["megatron"]))
+    space = Space(model, 48, 256, 64, 8, "adamw", "mixed", refuse_only({}), (STACKS["fsdp"], STACKS["megatron-core"]))
     found = list(shapes(space))
     assert len(found) == len(set(found)) > 100
     for shape in found:
@@ -193,7 +193,7 @@ def test_more_devices_never_hurt_and_a_dearer_hour_never_costs_less():
     days, money = math.inf, math.inf
     for gpus in (1, 2, 4, 8, 16, 32):
         found = plan(SMALL, clusters=Cluster("A100 40GB SXM", 32, price=1.0), gpus=gpus, **asked)
-        assert found.fastest.days <= days and found.cheapest.money <= money
+        assert found.fastest.days <= days * (1 + 1e-9) and found.cheapest.money <= money * (1 + 1e-9)
         days, money = found.fastest.days, found.cheapest.money
     costs = [plan(SMALL, clusters=Cluster("A100 40GB SXM", 32, price=price), **asked).cheapest.money for price in (0.5, 1.0, 2.0)]
     assert costs == sorted(costs) and math.isclose(costs[2], 4 * costs[0])

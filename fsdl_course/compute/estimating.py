@@ -20,12 +20,12 @@ from ..spec import Cluster, Layout, Transformer, bytes_text, html_table
 
 # %% ../../nbs/04_compute/11_validated.ipynb #315eda5a
 def stack_for(layout: Layout, cluster: Cluster) -> Stack:
-    "The stack that people use for such a job: MaxText on TPUs, this course's on a CPU, torch FSDP for ZeRO-3 alone, else Megatron-LM."
+    "The stack that people use for such a job: MaxText on TPUs, this course's on a CPU, torch FSDP for ZeRO-3 alone, else Megatron-core."
     if cluster.device.arch == "TPU":
         return STACKS["maxtext"]
     if cluster.device.arch == "CPU":
         return STACKS["course"]
-    return STACKS["fsdp" if layout.zero == 3 and layout.tp * layout.pp == 1 else "megatron"]
+    return STACKS["fsdp" if layout.zero == 3 and layout.tp * layout.pp == 1 else "megatron-core"]
 
 # %% ../../nbs/04_compute/11_validated.ipynb #1f5b3aa5
 DAY = 86_400  # seconds
