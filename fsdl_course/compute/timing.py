@@ -280,7 +280,8 @@ def update_seconds(stack: Stack, rates: Rates, layout, parameters, third, precis
     kept = precision.master or precision.parameters / 2
     moved = precision.gradients + precision.parameters + 2 * kept + 2 * OPTIMIZERS[optimizer] * precision.moments
     # Gradients that each rank has whole are scaled, normed and cleared besides
-    update = mine * (moved / rates.memory) + parameters * (1 - third) * (2 * precision.gradients / rates.memory)
+    whole = 1 - third * (layout.dp * layout.cp > 1)
+    update = mine * (moved / rates.memory) + parameters * whole * (2 * precision.gradients / rates.memory)
     if layout.offload == "none":
         return update
     travels = precision.gradients + precision.parameters
