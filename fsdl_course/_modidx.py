@@ -1142,6 +1142,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fsdl_course.ledger.collective_seconds': ( 'vocabulary.html#collective_seconds',
                                                                                'fsdl_course/ledger.py'),
                                     'fsdl_course.ledger.compare': ('vocabulary.html#compare', 'fsdl_course/ledger.py'),
+                                    'fsdl_course.ledger.copies_input': ('vocabulary.html#copies_input', 'fsdl_course/ledger.py'),
                                     'fsdl_course.ledger.doublings': ('vocabulary.html#doublings', 'fsdl_course/ledger.py'),
                                     'fsdl_course.ledger.dp_bytes': ('vocabulary.html#dp_bytes', 'fsdl_course/ledger.py'),
                                     'fsdl_course.ledger.end_elements': ('vocabulary.html#end_elements', 'fsdl_course/ledger.py'),

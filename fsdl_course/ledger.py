@@ -5,7 +5,7 @@ __all__ = ['OPTIMIZERS', 'COLLECTIVES', 'KINDS', 'shard', 'larger', 'at_least', 
            'end_elements', 'stage_depths', 'Share', 'stage_shares', 'share_of', 'buffer_part', 'many', 'states',
            'overhead', 'doublings', 'Collective', 'collective_bytes', 'collective_seconds', 'dp_bytes', 'tp_bytes',
            'final_norm_sums', 'pp_bytes', 'traffic', 'norm_activations', 'layer_activations', 'norm_sharers',
-           'place_activations', 'chunk_activations', 'activations', 'alone_activations', 'recomputing',
+           'place_activations', 'chunk_activations', 'activations', 'alone_activations', 'copies_input', 'recomputing',
            'before_weights', 'postponed_activations', 'stage_activations', 'value_text', 'Record', 'Row', 'Comparison',
            'compare']
 
@@ -446,13 +446,18 @@ def alone_activations(model: Transformer, layout, seq: int) -> Tally:
     return Tally({kind: again[kind] * more + kept[kind] * (1 - more) for kind in kept})
 
 # %% ../nbs/00_vocabulary.ipynb #b5e896f6
+def copies_input(model: Transformer, layout) -> bool:
+    "Whether a norm keeps a copy of its input, in 32 bits, so that the input of a layer that is computed again is one tensor more."
+    return model.norm == "rmsnorm" and PRECISIONS[layout.precision].compute < 4
+
+
 def recomputing(model: Transformer, layout, seq: int, kept: Tally, last: bool) -> Tally:
     "What a micro-batch keeps while the last layer of a chunk is computed again for its backward pass; `kept` where nothing is."
     if layout.recompute != "full":
         return kept
     e = PRECISIONS[layout.precision].compute
     mine = layout.micro_batch * seq // norm_sharers(layout)
-    once_more = layer_activations(model, layout, seq) - mine * model.hidden * e
+    once_more = layer_activations(model, layout, seq) - (not copies_input(model, layout)) * mine * model.hidden * e
     return Tally(activations=kept["activations"] + once_more - last * mine * norm_activations(model, layout.precision), logits=0 * kept["logits"])
 
 
@@ -466,7 +471,7 @@ def before_weights(model: Transformer, layout, seq: int, kept: Tally, depth: int
     if layout.recompute != "full":
         return kept if last else kept + Tally(activations=tokens * h * e)
     mine = tokens // norm_sharers(layout)
-    ends = kept["activations"] - depth * mine * h * e - last * mine * norm_activations(model, layout.precision)
+    ends = kept["activations"] - (depth - copies_input(model, layout)) * mine * h * e - last * mine * norm_activations(model, layout.precision)
     layer = Tally(activations=ends + layer_activations(model, layout, seq) + tokens * h * e, logits=0)
     return layer + postponed_activations(model, layout, seq, depth - 1, last)
 
