@@ -28,7 +28,7 @@ GREY = "#767676"
 COLOURS = {
     # what memory holds
     "parameters": "#0072b2", "gradients": "#d55e00", "optimizer": "#a87900", "activations": "#009e73",
-    "logits": "#c66a9f", "buffers": "#2490a0", "overhead": GREY,
+    "logits": "#c66a9f", "buffers": "#2490a0", "overhead": GREY, "working": "#6a5acd", "inputs": "#8c564b",
     # where a step's time goes
     "compute": "#0072b2", "dp": "#d55e00", "tp": "#c66a9f", "pp": "#2490a0", "bubble": GREY, "idle": GREY,
     "forward": "#0072b2", "backward": "#009e73", "weights": "#6a5acd", "wait": GREY, "all-reduce": "#d55e00",
