@@ -14,7 +14,7 @@ from fsdl_course.spec import MODELS, Layout, Transformer
 
 
 # %% ../nbs/04_compute/03_profile.ipynb #bd14982f
-SMALL = Transformer(layers=3, hidden=32, heads=4, vocab=96, seq=16)
+SMALL = Transformer(layers=2, hidden=32, heads=4, vocab=96, seq=16)
 MODELS_HERE = {
     "gpt": SMALL,
     "llama": SMALL.replace(gated=True, norm="rmsnorm", positions="rotary", tied=False, bias=False, kv_heads=2, activation="silu"),
@@ -26,8 +26,8 @@ def words(model, batch=4):
     return torch.zeros(batch, model.seq, dtype=torch.long), torch.zeros(batch, model.seq, dtype=torch.long)
 
 
-CASES = [(name, what, "float32") for name in MODELS_HERE for what in ("none", "selective", "full")]
-CASES += [("gpt", "full", "float64"), ("llama", "none", "float64"), ("llama", "full", "bfloat16"), ("gpt", "none", "bfloat16"), ("bloom", "selective", "bfloat16")]
+CASES = [(name, what, "float32") for name in MODELS_HERE for what in ("none", "full")]
+CASES += [("gpt", "selective", "float64"), ("llama", "full", "bfloat16"), ("gpt", "none", "bfloat16"), ("bloom", "selective", "bfloat16")]
 
 
 @pytest.mark.parametrize("name, what, precision", CASES)
@@ -50,8 +50,7 @@ def test_the_peak_is_what_the_allocator_sees(what):
     assert profile(make, words(SMALL), loss=Decoder.loss).peak == measured_peak(make, words(SMALL), loss=Decoder.loss)
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "plain-sgd"])
+@pytest.mark.parametrize("dropout, optimizer", [(0.0, "adamw"), (0.1, "adamw"), (0.0, "sgd"), (0.1, "plain-sgd")])
 def test_a_module_of_pytorch_and_its_optimizers_agree_with_the_allocator(dropout, optimizer):
     make = lambda: nn.TransformerEncoderLayer(32, 4, 64, dropout=dropout, batch_first=True)
     batch = torch.randn(4, 16, 32)
@@ -118,7 +117,7 @@ def test_parts_add_up_and_name_their_module():
         assert sum(row.memory.total for row in rows) == found.peak and sum(row.flops.total for row in rows) == found.flops.total
     blocks = [row for row in found.rows(2) if row.name.startswith("blocks.")]
     assert [phase for phase, _ in found.moments()][0] == "forward" and [phase for phase, _ in found.moments()][-1] == "optimizer"
-    assert len(blocks) == 3 and len({(row.memory["activations"], row.flops["forward"], row.flops["backward"]) for row in blocks}) == 1
+    assert len(blocks) == 2 and len({(row.memory["activations"], row.flops["forward"], row.flops["backward"]) for row in blocks}) == 1
     assert found.when == "backward, (loss)" and max(sum(held.values()) for _, held in found.moments()) == found.peak
     assert "all" in found._repr_html_() and found.picture()
 
@@ -166,8 +165,8 @@ def test_autocast_halves_activations_and_keeps_copies_of_weights():
 
 
 def test_fits_is_the_last_that_fits():
-    found = profile(lambda: build(SMALL), words(SMALL), loss=Decoder.loss, optimizer="plain-sgd")
-    for room in (1, 3_000_000):
+    found = profile(lambda: nn.Sequential(nn.Linear(8, 32), nn.GELU(), nn.Linear(32, 8)), torch.zeros(4, 8))
+    for room in (1, 30_000, 300_000):
         rows = fits(found, room)
         assert rows == 0 or found.again(rows).peak <= room
         assert found.again(rows + 1).peak > room
