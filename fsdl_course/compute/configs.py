@@ -387,9 +387,9 @@ def write_torchtitan(job: Job) -> Configuration:
         data["training.seq_len"] = job.model.seq
     data["activation_checkpoint"] = layout.recompute
     text = titan_text(data)
-    launch = job.torchrun("-m torchtitan.train", "--module llama3 --config llama3_8b", "$(cat torchtitan.args)").replace(f"{job.script} ", "")
+    launch = job.torchrun("-m torchtitan.train", "--module $MODULE --config $CONFIG", "$(cat torchtitan.args)").replace(f"{job.script} ", "")
     code = {"layers": job.model.layers} if layout.virtual_stages > 1 else {}
-    return Configuration("torchtitan", data, code, text, launch, layout.world_size, ("the model is chosen by --module and --config; it is not a part of the layout",))
+    return Configuration("torchtitan", data, code, text, launch, layout.world_size, ("the model is chosen by --module and --config, llama3 and llama3_8b for one; it is not a part of the layout",))
 
 # %% ../../nbs/04_compute/09_configs.ipynb #2a6314a2
 def titan_text(data: dict) -> str:
@@ -603,7 +603,7 @@ def write_lightning(job: Job) -> Configuration:
         must(job, "lightning", "its strategies are DDP, FSDP, FSDP2 with tensor parallelism, and DeepSpeed", **{name: (1,)})
     must(job, "lightning", "ModelParallelStrategy leaves it to the plan that your module writes", sequence_parallel=(False,))
     must(job, "lightning", "it computes whole layers again, or none", recompute=("none", "full"))
-    must(job, "lightning", "it has no 16-bit weights with 32-bit copies", precision=tuple(LIGHTNING_PRECISION))
+    must(job, "lightning", "16-bit weights with 32-bit copies are only what its DeepSpeedStrategy makes of bf16-true, a word that means none elsewhere", precision=tuple(LIGHTNING_PRECISION))
     strategy, notes = lightning_strategy(job)
     data = {
         "accelerator": "gpu", "devices": job.each, "num_nodes": job.nodes, "strategy": strategy, "precision": LIGHTNING_PRECISION[layout.precision],
