@@ -36,27 +36,27 @@ _LATER.update(dict.fromkeys(["profile", "Profile", "fits", "measured_peak"], "pr
 # %% ../../nbs/04_compute/04_time.ipynb #f7fee0ed
 _LATER.update({"step_seconds": "timing"})
 
-# %% ../../nbs/04_compute/05_runs.ipynb #90a4a6ab
+# %% ../../nbs/04_compute/05_validated.ipynb #2ebd7de5
+_LATER.update(dict.fromkeys(["estimate", "Estimate", "Ends", "Term", "stack_for", "sweep"], "estimating") | dict.fromkeys(["validate", "refit"], "validation"))
+
+# %% ../../nbs/04_compute/06_runs.ipynb #90a4a6ab
 _LATER.update({
     "Band": "runs", "Run": "runs", "RUN_BAND": "runs", "training_runs": "runs", "implied_mfu": "runs", "run_mfu": "runs", "run_band": "runs",
     "left_out": "runs", "simulate": "runs", "goodput": "runs", "time_spent": "runs", "best_interval": "runs", "energy": "runs", "energy_records": "runs",
 })
 
-# %% ../../nbs/04_compute/06_prices.ipynb #a65f40f6
+# %% ../../nbs/04_compute/07_prices.ipynb #a65f40f6
 _LATER.update({"Offer": "prices", "Catalogue": "prices", "catalogue": "prices", "history": "prices", "refresh": "prices"})
 
-# %% ../../nbs/04_compute/07_cost.ipynb #031f151c
+# %% ../../nbs/04_compute/09_cost.ipynb #031f151c
 _LATER.update(dict.fromkeys([
     "money", "billed", "Line", "Bill", "bills", "rent", "storage", "egress", "Spot", "spot_cost", "break_even_interruptions", "simulate_spot", "spot_chart", "discounts",
     "Machine", "PRESETS", "ownership", "ownership_bill", "per_useful_hour", "next_hour", "speed", "BreakEven", "break_even", "own_against_cloud", "use_chart", "payback_chart",
     "Range", "RANGES", "Tornado", "tornado", "Choice", "frontier", "cheapest_total", "per_day_between", "scaled", "choices_chart",
 ], "cost"))
 
-# %% ../../nbs/04_compute/08_plan.ipynb #5dd63746
+# %% ../../nbs/04_compute/10_plan.ipynb #5dd63746
 _LATER.update(dict.fromkeys(["plan", "Plans", "Planned", "why_slow", "Advice", "batch_for", "variations"], "planning"))
 
-# %% ../../nbs/04_compute/09_configs.ipynb #12a65acf
+# %% ../../nbs/04_compute/11_configs.ipynb #12a65acf
 _LATER.update(dict.fromkeys(["Configuration", "STACK_FORMS", "to", "read", "can", "words_for", "lightning_arguments"], "configs"))
-
-# %% ../../nbs/04_compute/11_validated.ipynb #2ebd7de5
-_LATER.update(dict.fromkeys(["estimate", "Estimate", "Ends", "Term", "stack_for", "sweep"], "estimating") | dict.fromkeys(["validate", "refit"], "validation"))
