@@ -8,8 +8,8 @@ __all__ = ['POSITIONS', 'NORMS', 'ACTIVATIONS', 'DERIVED', 'MODELS', 'SCHEDULES'
            'short_repr', 'Named', 'nearest', 'Transformer', 'derived', 'model_table', 'refuse_model', 'layer_parts',
            'norm_parameters', 'parameter_parts', 'active_parameters', 'tensor_shapes', 'flops_per_token', 'Precision',
            'Layout', 'layout_table', 'micro_batches_for', 'refuse_layout', 'misfits', 'stage_layers', 'Device',
-           'devices', 'find_device', 'Link', 'default_link', 'default_network', 'cluster_default', 'Cluster',
-           'cluster_table']
+           'data_rows', 'devices', 'find_device', 'Link', 'default_link', 'default_network', 'cluster_default',
+           'Cluster', 'cluster_table']
 
 # %% ../nbs/00_vocabulary.ipynb #3b978473
 import csv
@@ -547,6 +547,11 @@ class Device:
         ], caption=f"{self.name} ({self.arch}, {self.year})")
 
 # %% ../nbs/00_vocabulary.ipynb #891e59c5
+def data_rows(name: str) -> list[dict[str, str]]:
+    "The rows of a CSV file that travels in the package (`data/`), each a dict of texts."
+    return list(csv.DictReader((files("fsdl_course") / "data" / name).read_text(encoding="utf-8").splitlines()))
+
+
 @functools.cache
 def devices() -> dict[str, Device]:
     "The device sheet that travels in the package (`data/devices.csv`): {name: Device}."
@@ -554,8 +559,7 @@ def devices() -> dict[str, Device]:
         return float(text) * size if text else None
 
     sheet = Named()
-    text = (files("fsdl_course") / "data" / "devices.csv").read_text(encoding="utf-8")
-    for row in csv.DictReader(text.splitlines()):
+    for row in data_rows("devices.csv"):
         sheet[row["name"]] = Device(
             name=row["name"], memory=int(float(row["mem_gb"]) * 2**30), bandwidth=number(row["mem_bw_gbs"], 1e9),
             float32=number(row["fp32_tflops"], 1e12), tf32=number(row["tf32_dense_tflops"], 1e12),

@@ -18,8 +18,8 @@ from fsdl_course.compute.audit import (
     steps_of,
     year_of,
 )
-from fsdl_course.compute.prices import Offer, catalogue, data_rows
-from fsdl_course.spec import devices
+from fsdl_course.compute.prices import Offer, catalogue
+from fsdl_course.spec import data_rows, devices
 
 
 # %% ../nbs/04_compute/08_audit.ipynb #36e4885e

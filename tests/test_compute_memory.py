@@ -22,7 +22,6 @@ from fsdl_course.compute.measured import (
     korthikanti_rows,
     memory_rows,
     memory_summary,
-    read_rows,
     torchtitan_rows,
     zero_rows,
 )
@@ -31,7 +30,7 @@ from fsdl_course.compute.stacks import STACKS
 from fsdl_course.ledger import OPTIMIZERS, activations, many, states
 from fsdl_course.parallel.training import train
 from fsdl_course.schedules import Schedule
-from fsdl_course.spec import MODELS, OFFLOAD, PRECISIONS, RECOMPUTE, SCHEDULES, Layout, Transformer
+from fsdl_course.spec import MODELS, OFFLOAD, PRECISIONS, RECOMPUTE, SCHEDULES, Layout, Transformer, data_rows
 
 
 # %% ../nbs/04_compute/02_memory.ipynb #f0885861
@@ -236,7 +235,7 @@ def test_the_constants_of_the_stacks_are_the_fitted_ones():
 
 
 def test_the_mpt_models_are_those_that_were_timed():
-    counts = {int(line["n_params"]) for line in read_rows("measured_llm_foundry.csv")}
+    counts = {int(line["n_params"]) for line in data_rows("measured_llm_foundry.csv")}
     for row in foundry_rows():
         assert min(abs(row.model.parameters / count - 1) for count in counts) < 0.001
     assert len(memory_rows()) == 54 + 3 + 13 + len(foundry_rows()) + 32 + 58 and len(memory_summary()) == 6

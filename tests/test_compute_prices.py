@@ -14,7 +14,6 @@ from fsdl_course.compute.prices import (
     catalogue,
     cleaned,
     cloud_offers,
-    data_rows,
     device_for,
     from_gpuhunt,
     frontier,
@@ -27,7 +26,7 @@ from fsdl_course.compute.prices import (
     tpu_prices,
     write_safely,
 )
-from fsdl_course.spec import devices
+from fsdl_course.spec import data_rows, devices
 
 
 # %% ../nbs/04_compute/07_prices.ipynb #4ea20af3

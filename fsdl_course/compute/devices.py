@@ -9,23 +9,20 @@ __all__ = ['FIELDS', 'SHOWN', 'FORMATS', 'PFS_DAY', 'sheet_rows', 'Source', 'sou
            'data_parallel_speedup', 'Trained', 'growth', 'doubling_months']
 
 # %% ../../nbs/04_compute/01_devices.ipynb #710c8d16
-import csv
 import functools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
 
 from ..ledger import collective_seconds
 from ..pictures import PALETTE, Picture, chart
-from ..spec import Cluster, Device, Link, bytes_text, devices, find_device, html_table, one_of
+from ..spec import Device, Link, data_rows, devices, find_device, html_table, one_of
 
 # %% ../../nbs/04_compute/01_devices.ipynb #d3416b73
 def _rows(name: str) -> list[dict[str, str]]:
     "The lines of a CSV file of the package's data."
-    text = (files("fsdl_course") / "data" / f"{name}.csv").read_text(encoding="utf-8")
-    return list(csv.DictReader(text.splitlines()))
+    return data_rows(f"{name}.csv")
 
 
 # A field of `Device`, the sheet's column for it, what it is called, its unit, and what one unit of it is

@@ -6,10 +6,9 @@
 __all__ = ['KINDS', 'LEAST_USD', 'MOST_USD', 'MOST_DEVICES', 'MOST_MEMORY', 'GIGABITS', 'POD', 'COLUMNS', 'NEEDED', 'TWO_FORMS',
            'FORMS', 'SAME', 'LAST_DAY', 'CLOUDS', 'WORDS', 'Offer', 'refuse_offer', 'name_of', 'tflops_of', 'day_of',
            'network_of', 'cluster_of', 'Catalogue', 'place_of', 'asked', 'matching', 'catalogue_table', 'device_for',
-           'data_rows', 'gpu_and_memory', 'clean_row', 'cleaned', 'same_offer', 'history', 'as_of', 'cloud_offers',
-           'tpu_prices', 'serverless', 'offer_of', 'read_offers', 'refuse_header', 'write_safely', 'with_doubts',
-           'catalogue', 'tpu_slice', 'from_gpuhunt', 'cache_folder', 'latest', 'heard', 'refresh', 'frontier',
-           'providers']
+           'gpu_and_memory', 'clean_row', 'cleaned', 'same_offer', 'history', 'as_of', 'cloud_offers', 'tpu_prices',
+           'serverless', 'offer_of', 'read_offers', 'refuse_header', 'write_safely', 'with_doubts', 'catalogue',
+           'tpu_slice', 'from_gpuhunt', 'cache_folder', 'latest', 'heard', 'refresh', 'frontier', 'providers']
 
 # %% ../../nbs/04_compute/07_prices.ipynb #4969b153
 import contextlib
@@ -30,7 +29,7 @@ from datetime import date as Day
 from importlib.resources import files
 from pathlib import Path
 
-from ..spec import Cluster, Device, Link, devices, find_device, html_table, nearest, whole
+from ..spec import Cluster, Link, data_rows, devices, html_table, nearest, whole
 
 # %% ../../nbs/04_compute/07_prices.ipynb #75514253
 KINDS = ("cloud", "tpu", "serverless")
@@ -335,11 +334,6 @@ def device_for(cloud: str, gpu: str, memory_gb: float, count: int = 1, instance:
     return pair[form], f"{form} {how}{note}"
 
 # %% ../../nbs/04_compute/07_prices.ipynb #0eec5674
-def data_rows(name: str) -> list[dict]:
-    "The rows of a CSV file in the package's `data` folder, as they stand there."
-    return list(csv.DictReader(io.StringIO((files("fsdl_course") / "data" / name).read_text(encoding="utf-8"))))
-
-
 def gpu_and_memory(text: str) -> tuple[str, float | None]:
     "A price list's GPU as (name, GB): 'A100 (80 GB)' -> ('A100', 80.0); the memory is None where it isn't named."
     found = re.fullmatch(r"(.*?)\s*\((\d+)\s*(?:GB)?\)", text.strip())

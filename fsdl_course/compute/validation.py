@@ -2,20 +2,18 @@
 
 # %% auto #0
 __all__ = ['TABLE1_MICRO_BATCH', 'MPT', 'FOUNDRY_DEVICES', 'MAXTEXT', 'TPU_LINKS', 'GPU_CONSTANTS', 'TPU_CONSTANTS', 'DRAWN',
-           'HEADER', 'TIME_AIMS', 'Step', 'table', 'bloom_steps', 'megatron_flops', 'megatron_step', 'megatron_steps',
+           'HEADER', 'TIME_AIMS', 'Step', 'bloom_steps', 'megatron_flops', 'megatron_step', 'megatron_steps',
            'foundry_steps', 'maxtext_model', 'maxtext_v4', 'maxtext_steps', 'timed_steps', 'Group', 'grouped',
            'predicted', 'Constant', 'constants_for', 'with_constants', 'stored', 'refit', 'folds_of', 'cross_validated',
            'constant_mfu', 'left_out_steps', 'Line', 'Validation', 'time_lines', 'run_lines', 'memory_lines',
            'validate']
 
 # %% ../../nbs/04_compute/05_validated.ipynb #75737c19
-import csv
 import dataclasses
 import functools
 import re
 import statistics
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import NamedTuple
 
 from . import timing
@@ -23,7 +21,7 @@ from .measured import memory_summary
 from .runs import left_out, training_runs
 from .stacks import STACKS, Stack
 from ..ledger import many
-from ..spec import Cluster, Layout, Link, Transformer, html_table
+from ..spec import Cluster, Layout, Link, Transformer, data_rows, html_table
 
 # %% ../../nbs/04_compute/05_validated.ipynb #c1aa953f
 class Step(NamedTuple):
@@ -39,9 +37,7 @@ class Step(NamedTuple):
     fold: str
 
 
-def table(name: str) -> list[dict[str, str]]:
-    "The rows of a CSV file that travels in the package."
-    return list(csv.DictReader((files("fsdl_course") / "data" / name).read_text(encoding="utf-8").splitlines()))
+
 
 # %% ../../nbs/04_compute/05_validated.ipynb #b2e023c8
 @functools.cache
@@ -51,7 +47,7 @@ def bloom_steps() -> tuple[Step, ...]:
     Left out: rows that the notes repeat, and those of 02-17, which give no seconds. Folds are the notes' sections. Depth and heads that a row doesn't give are the file's.
     """
     steps, nodes = [], Link("4 x 100 Gb/s Omni-Path", 6.25e9, 10e-6)
-    for row in table("measured_bloom.csv"):
+    for row in data_rows("measured_bloom.csv"):
         if row["note"] == "02-17" or row["duplicate_of_earlier"] == "1" or not row["sec_per_it"]:
             continue
         model = Transformer(
@@ -99,8 +95,8 @@ def megatron_step(row: dict[str, str], group: str) -> Step:
 @functools.cache
 def megatron_steps() -> tuple[Step, ...]:
     "Steps of Megatron-LM's paper: Table 1 (weak scaling) and Table 2 (against ZeRO-3). Each row is a fold."
-    first = [megatron_step(row, "Megatron Table 1") for row in table("measured_megatron_table1.csv")]
-    return tuple(first + [megatron_step(row, "Megatron Table 2") for row in table("measured_megatron_table2.csv")])
+    first = [megatron_step(row, "Megatron Table 1") for row in data_rows("measured_megatron_table1.csv")]
+    return tuple(first + [megatron_step(row, "Megatron Table 2") for row in data_rows("measured_megatron_table2.csv")])
 
 # %% ../../nbs/04_compute/05_validated.ipynb #00e86e15
 MPT = {"125m": (12, 768, 12), "350m": (24, 1024, 16), "760m": (24, 1536, 12), "1b": (24, 2048, 16), "3b": (32, 2560, 20), "7b": (32, 4096, 32),
@@ -115,7 +111,7 @@ def foundry_steps() -> tuple[Step, ...]:
     Its mode DEFAULT reduces gradients in 32 bits, PURE in 16. The networks are the assumed ones of `Cluster`.
     """
     steps = []
-    for number, row in enumerate(table("measured_llm_foundry.csv")):
+    for number, row in enumerate(data_rows("measured_llm_foundry.csv")):
         layers, hidden, heads = MPT[row["model"]]
         model = Transformer(layers=layers, hidden=hidden, heads=heads, vocab=50_368, seq=int(row["seq_len"]), bias=False)
         gpus, micro_batch = int(row["n_gpus"]), int(row["micro_batch"])
@@ -165,7 +161,7 @@ def maxtext_steps() -> tuple[Step, ...]:
     and others whose batch and recomputation aren't published.
     """
     steps = []
-    for row in table("measured_maxtext.csv"):
+    for row in data_rows("measured_maxtext.csv"):
         if "x v" not in row["hardware"]:
             continue
         slices, pod = row["hardware"].split("x v")
