@@ -79,12 +79,11 @@ _REACHED = {
 GIB = 2**30
 
 # What each holds. Overheads with rows are fitted: the median of what these rows hold and the formula does not explain (see `measured`); nobody published any for the others.
-# Megatron-core is given what the two fitted ones have.
 # BLOOM was trained without dropout; DeepSpeed's ZeRO-1 keeps a 32-bit gradient of each rank's part. Bytes per logit: see "the loss" in the lesson.
 _HELD = {
     "megatron-deepspeed": {"attention": "unfused", "gradient_shard": 4, "overhead": 11.7 * GIB, "overhead_error": 2.2 * GIB, "overhead_rows": 54},
     "megatron": {"attention": "unfused", "dropout": True, "overhead": 5 * GIB, "overhead_error": 5 * GIB},
-    "megatron-core": {"overhead": 11 * GIB, "overhead_error": 5 * GIB},
+    "megatron-core": {"overhead": 5 * GIB, "overhead_error": 5 * GIB},
     "deepspeed-zero3": {"attention": "unfused", "dropout": True, "overhead": 5 * GIB, "overhead_error": 3 * GIB},
     "fsdp": {"loss_bytes": 4.0, "loss_split": 4.0, "loss_kept": 2.0, "selective": "operators", "overhead": 2 * GIB, "overhead_error": 2 * GIB},
     "torchtitan": {"loss_bytes": 12.0, "loss_split": 16.0, "selective": "operators", "overhead": 10.3 * GIB, "overhead_error": 2.3 * GIB, "overhead_rows": 13},
