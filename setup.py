@@ -1,4 +1,4 @@
-"""What pyproject.toml can't say: the lessons travel inside the package, copied from nbs/ when it is built."""
+"""What pyproject.toml can't say: the lessons travel inside the package, copied from nbs/ (but nbs/source) when it is built."""
 import shutil
 from pathlib import Path
 
@@ -10,8 +10,8 @@ SUFFIXES = {".ipynb", ".svg", ".png", ".jpg", ".gif", ".webp"}
 
 
 def lesson_files() -> list[Path]:
-    "The notebooks and their pictures, without hidden and unfinished ones."
-    found = [path for path in (ROOT / "nbs").rglob("*") if path.suffix in SUFFIXES]
+    "The lessons and their pictures, without hidden and unfinished ones. The notebooks that make the package stay in the repository."
+    found = [path for path in (ROOT / "nbs").rglob("*") if path.suffix in SUFFIXES and not path.is_relative_to(ROOT / "nbs" / "source")]
     return [path for path in found if not any(part.startswith(("_", ".")) for part in path.relative_to(ROOT / "nbs").parts)]
 
 

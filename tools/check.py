@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.export import ROOT
+from tools.files import ROOT
 
 # What generating reads or writes
 PARTS = ("nbs", "fsdl_course", "tools", "tests", "pyproject.toml", "README.md", "settings.ini", "_quarto.yml")

@@ -37,6 +37,7 @@ PACKAGE = "fsdl_course"
 
 # What the menu calls the folders of nbs/.
 CHAPTERS = {
+    "00_vocabulary": "Vocabulary",
     "01_software": "Software engineering",
     "02_frameworks": "Frameworks",
     "03_parallel": "Distributed training",
@@ -44,7 +45,7 @@ CHAPTERS = {
     "05_resources": "Resources",
     "06_tracking": "Tracking experiments",
     "07_all_in_one": "All in one",
-    "08_house": "How the course is made",
+    "source": "API: the package and how it is made",
 }
 
 DIRECTIVE = re.compile(r"#\|\s*(?P<name>[\w-]+)(?P<colon>:?)\s*(?P<value>.*)")

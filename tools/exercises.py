@@ -1,6 +1,6 @@
 """Run the exercises of a lesson outside of Jupyter: solutions, stubs and mutants, each as a learner would define it.
 
-A lesson's exercises may use the notebook's imports, what it exports, and its cells marked `#| setup`, and nothing else; here they get just that.
+A lesson's exercises may use the notebook's imports and its cells marked `#| setup`, and nothing else; here they get just that.
 """
 import ast
 import linecache
@@ -9,8 +9,7 @@ from pathlib import Path
 
 from fsdl_course.exercises import CHECKERS, Verdict, check
 from fsdl_course.handout import Exercise, Mutant, code, directives, exercises, is_test, read_notebook
-from tools.export import ROOT, notebooks
-from tools.tests import defined_names, module_of
+from tools.files import ROOT, notebooks
 
 
 def run_code(source: str, label: str, names: dict) -> None:
@@ -18,18 +17,6 @@ def run_code(source: str, label: str, names: dict) -> None:
     filename = f"<{label}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     exec(compile(source, filename, "exec"), names)
-
-
-def exporting_imports(cells: list[dict]) -> list[str]:
-    "A statement for each exported name of the notebook, which imports it from the package."
-    default, lines = "", []
-    for cell in cells:
-        marks = directives(cell["source"])
-        default = marks.get("default_exp", default)
-        for mark in {"export", "exports", "exporti"} & set(marks):
-            for name in sorted(defined_names(ast.parse(code(cell["source"])).body)):
-                lines.append(f"from {module_of(marks[mark], default)} import {name}")
-    return lines
 
 
 def import_statements(cells: list[dict]) -> list[str]:
@@ -60,7 +47,7 @@ class Classroom:
         cells = [cell for cell in read_notebook(self.notebook)["cells"] if cell["cell_type"] == "code"]
         # As in a notebook: functions of `__main__` travel to other processes by value
         self.names = {"__name__": "__main__"}
-        for line in dict.fromkeys(import_statements(cells) + exporting_imports(cells)):
+        for line in dict.fromkeys(import_statements(cells)):
             exec(line, self.names)
         for cell in cells:
             marks = directives(cell["source"])

@@ -15,8 +15,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from fsdl_course.handout import HOUSE, calls, code, directives, is_test, read_notebook
-from tools.export import ROOT, notebooks
+from fsdl_course.handout import calls, code, directives, is_test, read_notebook
+from tools.files import ROOT, notebooks
 
 LONGEST_CELL = 60  # lines
 LARGEST = 1_500_000  # bytes
@@ -226,7 +226,7 @@ def lint(path: Path, cost: dict | None = None) -> list[Finding]:
     notebook = read_notebook(path)
     name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
     inside = path.relative_to(ROOT / "nbs").parts if path.is_relative_to(ROOT / "nbs") else None
-    lesson = None if inside is None else inside[0] not in (HOUSE, "index.ipynb")
+    lesson = None if inside is None else inside[0] not in ("source", "index.ipynb")
     found = [Finding(name, "1", fault) for fault in header_faults(notebook, cost, lesson)]
     if path.stat().st_size > LARGEST:
         found.append(Finding(name, "all", f"{path.stat().st_size / 1e6:.1f} MB; {LARGEST / 1e6} MB at most"))

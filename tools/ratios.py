@@ -9,7 +9,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 
 from fsdl_course.pictures import PALETTE, style
-from tools.export import ROOT
+from tools.files import ROOT
 
 FOLDER = ROOT / "benchmarks"
 # Where the aims that were set before measuring lie

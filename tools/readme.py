@@ -3,7 +3,7 @@ import posixpath
 import re
 
 from fsdl_course.handout import code, directives, read_notebook
-from tools.export import ROOT, replace
+from tools.files import ROOT, replace
 
 INDEX = ROOT / "nbs" / "index.ipynb"
 README = ROOT / "README.md"

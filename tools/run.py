@@ -21,7 +21,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbdev.clean import nbdev_clean
 
 from fsdl_course.handout import calls, directives
-from tools.export import ROOT, notebooks
+from tools.files import ROOT, notebooks
 
 COSTS = ROOT / "nbs" / "_costs.json"
 SKIPPED = "skip-execution"  # nbclient's own word

@@ -2,7 +2,7 @@
 from pathlib import Path
 
 from tools.docs import CHAPTERS
-from tools.export import ROOT, notebooks, replace
+from tools.files import ROOT, notebooks, replace
 
 SIDEBAR = ROOT / "nbs" / "sidebar.yml"
 HEADER = "# Written from the names of the notebooks by `make export`\n"

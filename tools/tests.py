@@ -1,4 +1,4 @@
-"""Write tests/test_<chapter>_<lesson>.py from the notebooks' `%%ipytest` cells.
+"""Write tests/test_<package>_<module>.py from the source notebooks' `%%ipytest` cells.
 
 The notebook shows each test where it belongs and runs it there on the notebook's own definitions; the written file runs the same tests on the
 package, without Jupyter. A test may use what its cells define, what the notebook exports, and what the notebook imports. Those names are found
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fsdl_course.handout import code, directives, is_test, read_notebook
-from tools.export import HEADER, ROOT, alone, is_generated, notebooks, replace
+from tools.files import HEADER, ROOT, alone, is_generated, is_source, notebooks, replace
 
 PACKAGE = "fsdl_course"
 WIDTH = 150
@@ -35,10 +35,9 @@ class Cells:
 
 
 def test_file(notebook: Path, root: Path = ROOT) -> Path:
-    "Where the tests of `notebook` go: nbs/03_parallel/01_processes.ipynb -> tests/test_parallel_processes.py."
-    parts = notebook.relative_to(root / "nbs").with_suffix("").parts
-    plain = [re.sub(r"^\d+[a-z]?_", "", part) for part in parts]
-    return root / "tests" / f"test_{'_'.join(plain)}.py"
+    "Where the tests of `notebook` go: nbs/source/parallel/processes.ipynb -> tests/test_parallel_processes.py."
+    parts = notebook.relative_to(root / "nbs" / "source").with_suffix("").parts
+    return root / "tests" / f"test_{'_'.join(parts).removesuffix('_index')}.py"
 
 
 test_file.__test__ = False
@@ -266,7 +265,7 @@ def write_tests(root: Path = ROOT) -> list[Path]:
     """
     changed, broken, written = [], [], set()
     with alone(root):
-        for notebook in notebooks():
+        for notebook in filter(is_source, notebooks()):
             path = test_file(notebook, root)
             try:
                 text = test_source(notebook, root)
