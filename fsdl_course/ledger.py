@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .spec import PRECISIONS, Layout, Transformer, bytes_text, html_table, one_of, stage_layers, whole
+from .arguments import one_of, whole
+from .spec import PRECISIONS, Layout, Transformer, html_table, stage_layers
+from .units import bytes_text
 
 # %% ../nbs/source/ledger.ipynb #f961906e
 def shard(elements, n):

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from .spec import Transformer, one_of
+from .arguments import one_of
+from .spec import Transformer
 
 # %% ../nbs/source/models.ipynb #da059761
 def rotary_angles(seq: int, head_dim: int, theta: float, device=None) -> Tensor:

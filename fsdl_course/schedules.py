@@ -22,7 +22,7 @@ from itertools import chain, repeat
 from numbers import Rational
 from typing import NamedTuple
 
-from .spec import one_of, whole
+from .arguments import one_of, whole
 
 # %% ../nbs/source/schedules.ipynb #e07ff0ba
 class Operation(NamedTuple):

@@ -4,56 +4,24 @@
 
 # %% auto #0
 __all__ = ['POSITIONS', 'NORMS', 'ACTIVATIONS', 'DERIVED', 'MODELS', 'SCHEDULES', 'RECOMPUTE', 'OFFLOAD', 'LAYOUT_NUMBERS',
-           'PRECISIONS', 'NETWORKS', 'PODS', 'LATENCIES', 'whole', 'one_of', 'count_text', 'bytes_text', 'html_table',
-           'short_repr', 'Named', 'nearest', 'Transformer', 'derived', 'model_table', 'refuse_model', 'layer_parts',
-           'norm_parameters', 'parameter_parts', 'active_parameters', 'tensor_shapes', 'flops_per_token', 'Precision',
-           'Layout', 'layout_table', 'micro_batches_for', 'refuse_layout', 'misfits', 'stage_layers', 'Device',
-           'data_rows', 'devices', 'find_device', 'Link', 'default_link', 'default_network', 'cluster_default',
-           'Cluster', 'cluster_table']
+           'PRECISIONS', 'NETWORKS', 'PODS', 'LATENCIES', 'html_table', 'short_repr', 'Named', 'nearest', 'Transformer',
+           'derived', 'model_table', 'refuse_model', 'layer_parts', 'norm_parameters', 'parameter_parts',
+           'active_parameters', 'tensor_shapes', 'flops_per_token', 'Precision', 'Layout', 'layout_table',
+           'micro_batches_for', 'refuse_layout', 'misfits', 'stage_layers', 'Device', 'data_rows', 'devices',
+           'find_device', 'Link', 'default_link', 'default_network', 'cluster_default', 'Cluster', 'cluster_table']
 
 # %% ../nbs/source/spec.ipynb #3b978473
 import csv
 import dataclasses
 import difflib
 import functools
-import operator
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from numbers import Real
 
-# %% ../nbs/source/spec.ipynb #5843d3fc
-def whole(owner: str, name: str, value, least: int = 1) -> int:
-    "`value` as an `int` of at least `least`; otherwise a ValueError that names the argument."
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool) or number < least:
-        raise ValueError(f"{owner}: {name} must be a whole number of at least {least}, not {value!r}")
-    return number
-
-
-def one_of(owner: str, name: str, value, allowed) -> None:
-    "Refuse a `value` that is not in `allowed`, with a ValueError that lists what is."
-    if value not in tuple(allowed):
-        raise ValueError(f"{owner}: {name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
-
-
-def count_text(number: float) -> str:
-    "A count for people: 124439808 -> '124.4 M'."
-    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
-        if abs(number) >= size:
-            return f"{number / (1e3 if letter == 'k' else size):,.1f} {letter}"
-    return f"{number:,g}"
-
-
-def bytes_text(number: float) -> str:
-    "A number of bytes for people, in binary units: 1610612736 -> '1.50 GiB'."
-    for power, unit in ((5, "PiB"), (4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
-        if abs(number) >= 1024**power:
-            return f"{number / 1024**power:,.2f} {unit}"
-    return f"{number:,.0f} B"
+from .arguments import one_of, whole
+from .units import bytes_text
 
 # %% ../nbs/source/spec.ipynb #d5b14d50
 def html_table(rows, header=(), caption: str = "") -> str:

@@ -22,7 +22,6 @@ from fsdl_course.compute.cost import (
     cheapest_total,
     choices_chart,
     discounts,
-    dollars,
     egress,
     frontier,
     money,
@@ -44,6 +43,7 @@ from fsdl_course.compute.cost import (
     use_chart,
 )
 from fsdl_course.compute.prices import catalogue
+from fsdl_course.units import dollars
 
 
 # %% ../nbs/source/compute/cost.ipynb #0cc8be0a

@@ -25,13 +25,12 @@ from fsdl_course.compute.planning import (
     shapes,
     spaces_of,
     stage_counts,
-    time_text,
     told_after,
-    usd,
 )
 from fsdl_course.compute.prices import catalogue
 from fsdl_course.compute.stacks import STACKS
 from fsdl_course.spec import MODELS, Cluster, Layout, Transformer, stage_layers
+from fsdl_course.units import time_text, usd
 
 
 # %% ../nbs/source/compute/planning.ipynb #18c2f494

@@ -5,7 +5,7 @@ import pytest
 
 from fsdl_course.compute.cost import PRESETS
 from fsdl_course.compute.memory import peak_memory, usable_memory
-from fsdl_course.compute.planning import layout_text, time_text, usd
+from fsdl_course.compute.planning import layout_text
 from fsdl_course.compute.widgets import (
     cloud_vs_own,
     cost_explorer,
@@ -22,6 +22,7 @@ from fsdl_course.compute.widgets import (
     own_view,
 )
 from fsdl_course.spec import MODELS, RECOMPUTE, Layout
+from fsdl_course.units import time_text, usd
 
 
 # %% ../nbs/source/compute/widgets.ipynb #52da81c2

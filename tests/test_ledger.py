@@ -147,7 +147,7 @@ def test_compare_lays_both_side_by_side():
 def test_records_and_tallies():
     assert Tally(a=1, b=2).total == 3 and Tally(a=1) + Tally(a=2, b=3) == {"a": 3, "b": 3}
     assert isinstance(a_record(parameters=1).memory, Tally)
-    assert "memory 2.00 KiB" in repr(a_record(parameters=2048)) and "1 s" in a_record()._repr_html_()
+    assert "memory 2 KiB" in repr(a_record(parameters=2048)) and "1 s" in a_record()._repr_html_()
     with pytest.raises(ValueError, match="a kind of memory must be one of 'parameters'"):
         a_record(weights=3)
     assert overhead(MODELS["gpt2"]) == {"overhead": 4 * len(MODELS["gpt2"].tensors)}

@@ -19,9 +19,6 @@ from fsdl_course.pictures import (
     contrast,
     cube,
     flow,
-    format_bytes,
-    format_quantity,
-    format_seconds,
     messages_grid,
     ranges,
     replay,
@@ -50,21 +47,6 @@ def test_contrast_of_known_pairs():
 def test_kinds_keep_their_colour_and_unknown_ones_get_another():
     assert colours(["compute"])["compute"] == colours(["load", "compute"])["compute"]
     assert len(set(colours(["compute", "dp", "load", "save"]).values())) == 4
-
-
-# %% ../nbs/source/pictures.ipynb #5b13d531
-def test_bytes_read_well():
-    assert [format_bytes(n) for n in (0, 512, 1536, 2**20, 80 * 2**30)] == ["0 B", "512 B", "1.5 KiB", "1 MiB", "80 GiB"]
-    assert format_bytes(1000) == "0.977 KiB"
-
-def test_seconds_read_well():
-    assert [format_seconds(t) for t in (0, 2.5e-5, 0.0123, 90, 5400)] == ["0 s", "25 µs", "12.3 ms", "90 s", "90 min"]
-    assert format_seconds(86400 * 30) == "30 days"
-
-def test_other_units_stand_behind_the_number():
-    assert format_quantity(3.14159, "tokens") == "3.14 tokens"
-    assert format_quantity(2048, "bytes") == "2 KiB"
-    assert [format_quantity(n, "") for n in (999_999_999, 3e17, 3.8e25)] == ["999999999", "3e17", "3.8e25"]
 
 
 # %% ../nbs/source/pictures.ipynb #337c35db
@@ -231,7 +213,7 @@ def test_messages_that_cannot_be_drawn_are_refused():
 
 
 # %% ../nbs/source/pictures.ipynb #3cee1d15
-def message_8(source, destination, step, size=1024):
+def message_7(source, destination, step, size=1024):
     return SimpleNamespace(source=source, destination=destination, bytes=size, operation='send', start=step, end=step + 0.5)
 
 
@@ -241,32 +223,32 @@ def groups(picture, letter):
 
 
 def test_there_is_a_frame_per_step_and_a_token_per_message():
-    picture = replay([message_8(0, 1, 0), message_8(1, 0, 0), message_8(0, 1, 1)])
+    picture = replay([message_7(0, 1, 0), message_7(1, 0, 0), message_7(0, 1, 1)])
     assert len(groups(picture, 'g')) == 3 and len(groups(picture, 'm')) == 3
     assert [g.get('visibility') for g in groups(picture, 'g')] == [None, 'hidden', 'hidden']
 
 
 def test_the_running_total_is_shown_and_told():
-    picture = replay([message_8(0, 1, 0), message_8(0, 1, 1)], world_size=3)
+    picture = replay([message_7(0, 1, 0), message_7(0, 1, 1)], world_size=3)
     texts = [''.join(g.itertext()) for g in groups(picture, 'g')]
     assert 'sent 1 KiB' in texts[0] and 'sent 2 KiB' in texts[1] and ('all 2 messages have arrived' in texts[2])
     assert picture.description.endswith('In all: rank 0 sends 2 KiB, rank 1 sends 0 B, rank 2 sends 0 B.')
 
 
 def test_motion_is_optional_and_every_animation_has_its_frames():
-    picture = replay([message_8(0, 1, 0), message_8(1, 2, 1)])
+    picture = replay([message_7(0, 1, 0), message_7(1, 2, 1)])
     names = set(re.findall('animation-name:([\\w-]+)', picture.svg))
     assert names == set(re.findall('@keyframes ([\\w-]+)', picture.svg)) and len(names) == 5
     assert 'prefers-reduced-motion:reduce' in picture.svg and '<script' not in picture.svg
 
 
 def test_a_ring_of_eight_stays_small():
-    picture = replay([message_8(r, (r + 1) % 8, k) for k in range(14) for r in range(8)])
+    picture = replay([message_7(r, (r + 1) % 8, k) for k in range(14) for r in range(8)])
     assert len(picture._repr_html_()) < 100000
 
 
 def test_replays_that_cannot_be_shown_are_refused():
-    for bad, more, word in (([], {}, 'messages'), ([message_8(0, 16, 0)], {}, 'world_size: 16'), ([message_8(0, 1, 0)], {'seconds': 0}, 'seconds')):
+    for bad, more, word in (([], {}, 'messages'), ([message_7(0, 16, 0)], {}, 'world_size: 16'), ([message_7(0, 1, 0)], {'seconds': 0}, 'seconds')):
         with pytest.raises(ValueError, match=word):
             replay(bad, **more)
 

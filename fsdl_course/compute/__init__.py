@@ -5,60 +5,39 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/source/compute/index.ipynb #5ecce072
-import importlib
+# %% ../../nbs/source/compute/index.ipynb #df6e2a5a
+from ..lazy import attach
 
-# %% ../../nbs/source/compute/index.ipynb #ef0c6561
-# Found when first asked for: `fsdl_course.compute` itself costs nothing to import. Other lessons add what they export.
-_LATER = {
-    "Stack": "stacks",
-    "STACKS": "stacks",
-    "find_stack": "stacks",
-    "peak_memory": "memory",
-    "memory_terms": "memory",
-    "in_flight": "memory",
-    "usable_memory": "memory",
-    "memory_rows": "measured",
-    "memory_summary": "measured",
+# %% ../../nbs/source/compute/index.ipynb #77bdbb2f
+_NAMES = {
+    "estimating": ["estimate", "Estimate", "Ends", "Term", "stack_for", "sweep"],
+    "planning": ["plan", "Plans", "Planned", "why_slow", "Advice", "batch_for", "variations"],
+    "prices": ["Offer", "Catalogue", "catalogue", "history", "refresh"],
+    "cost": [
+        "money", "billed", "Line", "Bill", "bills", "rent", "storage", "egress", "Spot",
+        "spot_cost", "break_even_interruptions", "simulate_spot", "spot_chart",
+        "discounts", "Machine", "PRESETS", "ownership", "ownership_bill",
+        "per_useful_hour", "next_hour", "speed", "BreakEven", "break_even",
+        "own_against_cloud", "use_chart", "payback_chart", "Range", "RANGES", "Tornado",
+        "tornado", "Choice", "frontier", "cheapest_total", "per_day_between", "scaled",
+        "choices_chart",
+    ],
+    "memory": ["peak_memory", "memory_terms", "in_flight", "usable_memory"],
+    "stacks": ["Stack", "STACKS", "find_stack"],
+    "timing": ["step_seconds"],
+    "profiling": ["profile", "Profile", "fits", "measured_peak"],
+    "runs": [
+        "Band", "Run", "RUN_BAND", "training_runs", "implied_mfu", "run_mfu", "run_band",
+        "left_out", "simulate", "goodput", "time_spent", "best_interval", "energy",
+        "energy_records",
+    ],
+    "configs": [
+        "Configuration", "STACK_FORMS", "to", "read", "can", "words_for",
+        "lightning_arguments",
+    ],
+    "validation": ["validate", "refit"],
+    "measured": ["memory_rows", "memory_summary"],
 }
 
-
-def __getattr__(name: str):
-    if name in _LATER:
-        return getattr(importlib.import_module(f"fsdl_course.compute.{_LATER[name]}"), name)
-    raise AttributeError(f"module 'fsdl_course.compute' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_LATER])
-
-# %% ../../nbs/source/compute/index.ipynb #e6abf7e7
-_LATER.update(dict.fromkeys(["profile", "Profile", "fits", "measured_peak"], "profiling"))
-
-# %% ../../nbs/source/compute/index.ipynb #f7fee0ed
-_LATER.update({"step_seconds": "timing"})
-
-# %% ../../nbs/source/compute/index.ipynb #2ebd7de5
-_LATER.update(dict.fromkeys(["estimate", "Estimate", "Ends", "Term", "stack_for", "sweep"], "estimating") | dict.fromkeys(["validate", "refit"], "validation"))
-
-# %% ../../nbs/source/compute/index.ipynb #90a4a6ab
-_LATER.update({
-    "Band": "runs", "Run": "runs", "RUN_BAND": "runs", "training_runs": "runs", "implied_mfu": "runs", "run_mfu": "runs", "run_band": "runs",
-    "left_out": "runs", "simulate": "runs", "goodput": "runs", "time_spent": "runs", "best_interval": "runs", "energy": "runs", "energy_records": "runs",
-})
-
-# %% ../../nbs/source/compute/index.ipynb #a65f40f6
-_LATER.update({"Offer": "prices", "Catalogue": "prices", "catalogue": "prices", "history": "prices", "refresh": "prices"})
-
-# %% ../../nbs/source/compute/index.ipynb #031f151c
-_LATER.update(dict.fromkeys([
-    "money", "billed", "Line", "Bill", "bills", "rent", "storage", "egress", "Spot", "spot_cost", "break_even_interruptions", "simulate_spot", "spot_chart", "discounts",
-    "Machine", "PRESETS", "ownership", "ownership_bill", "per_useful_hour", "next_hour", "speed", "BreakEven", "break_even", "own_against_cloud", "use_chart", "payback_chart",
-    "Range", "RANGES", "Tornado", "tornado", "Choice", "frontier", "cheapest_total", "per_day_between", "scaled", "choices_chart",
-], "cost"))
-
-# %% ../../nbs/source/compute/index.ipynb #5dd63746
-_LATER.update(dict.fromkeys(["plan", "Plans", "Planned", "why_slow", "Advice", "batch_for", "variations"], "planning"))
-
-# %% ../../nbs/source/compute/index.ipynb #12a65acf
-_LATER.update(dict.fromkeys(["Configuration", "STACK_FORMS", "to", "read", "can", "words_for", "lightning_arguments"], "configs"))
+# %% ../../nbs/source/compute/index.ipynb #25116333
+__getattr__, __dir__ = attach(__name__, {name: module for module, names in _NAMES.items() for name in names})

@@ -18,10 +18,11 @@ import dataclasses
 import json
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from ..spec import Layout, Transformer, html_table, one_of, whole
+from ..arguments import one_of, whole
+from ..spec import Layout, Transformer
 
 # %% ../../nbs/source/compute/configs.ipynb #061650a6
 @dataclass(frozen=True)

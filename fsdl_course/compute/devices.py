@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape
 
+from ..arguments import one_of
 from ..ledger import collective_seconds
 from ..pictures import PALETTE, Picture, chart
-from ..spec import Device, Link, data_rows, devices, find_device, html_table, one_of
+from ..spec import Device, Link, data_rows, devices, find_device, html_table
 
 # %% ../../nbs/source/compute/devices.ipynb #d3416b73
 def _rows(name: str) -> list[dict[str, str]]:

@@ -16,7 +16,8 @@ from .runs import run_band
 from .stacks import STACKS, Stack, find_stack
 from .timing import peak_rate, step_seconds
 from ..ledger import Record, Tally, many, traffic
-from ..spec import Cluster, Layout, Transformer, bytes_text, html_table
+from ..spec import Cluster, Layout, Transformer, html_table
+from ..units import bytes_text
 
 # %% ../../nbs/source/compute/estimating.ipynb #315eda5a
 def stack_for(layout: Layout, cluster: Cluster) -> Stack:

@@ -13,12 +13,29 @@ __all__ = ['KEYS', 'ZERO', 'KORTHIKANTI', 'USABLE', 'smaller', 'in_flight', 'Kep
 import functools
 from typing import NamedTuple
 
+from ..arguments import one_of, whole
 from .stacks import STACKS, Stack, find_stack
 from fsdl_course.ledger import (
-    OPTIMIZERS, Share, Tally, activations, before_weights, buffer_part, chunk_activations, larger, layer_elements, many, overhead, postponed_activations, recomputing, shard,
-    share_of, stage_shares, state_bytes, states,
+    OPTIMIZERS,
+    Share,
+    Tally,
+    activations,
+    before_weights,
+    buffer_part,
+    chunk_activations,
+    larger,
+    layer_elements,
+    many,
+    overhead,
+    postponed_activations,
+    recomputing,
+    shard,
+    share_of,
+    stage_shares,
+    state_bytes,
+    states,
 )
-from ..spec import LAYOUT_NUMBERS, PRECISIONS, SCHEDULES, Device, Layout, Transformer, one_of, stage_layers, whole
+from ..spec import LAYOUT_NUMBERS, PRECISIONS, SCHEDULES, Device, Layout, Transformer, stage_layers
 
 # %% ../../nbs/source/compute/memory.ipynb #110ded6f
 def smaller(a, b):

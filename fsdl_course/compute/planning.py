@@ -7,11 +7,11 @@ __all__ = ['MOST_MICRO_BATCH', 'MOST_TP', 'MOST_DEVICES', 'DECIDED', 'CHUNK', 'D
            'batch_for', 'divisors', 'stage_counts', 'few', 'Space', 'Shape', 'shapes', 'chunk_counts', 'within',
            'refuse_only', 'worth_it', 'blocks', 'block_of', 'Found', 'rounded', 'pareto', 'Kind', 'in_chunks',
            'numbers', 'tables', 'search_arrays', 'quickest', 'least_recomputation', 'search_pruned', 'search',
-           'least_memory', 'Seller', 'seller_of', 'sellers_in_catalogue', 'sellers_of', 'spaces_of', 'Planned', 'usd',
-           'time_text', 'layout_text', 'Plans', 'plan', 'Choice', 'found_plans', 'told_after', 'order_of', 'best_of',
-           'run_factor', 'question_text', 'shares_text', 'step_text', 'binding', 'explain', 'lacks', 'neighbours',
-           'misses', 'variations', 'every_layout', 'Change', 'Advice', 'why_slow', 'advised', 'losses_of',
-           'predicted_changes', 'counted_changes', 'waiting']
+           'least_memory', 'Seller', 'seller_of', 'sellers_in_catalogue', 'sellers_of', 'spaces_of', 'Planned',
+           'layout_text', 'Plans', 'plan', 'Choice', 'found_plans', 'told_after', 'order_of', 'best_of', 'run_factor',
+           'question_text', 'shares_text', 'step_text', 'binding', 'explain', 'lacks', 'neighbours', 'misses',
+           'variations', 'every_layout', 'Change', 'Advice', 'why_slow', 'advised', 'losses_of', 'predicted_changes',
+           'counted_changes', 'waiting']
 
 # %% ../../nbs/source/compute/planning.ipynb #9e42a617
 import functools
@@ -24,6 +24,7 @@ from html import escape
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from ..arguments import one_of, whole
 from .estimating import Estimate, estimate, stack_for
 from .memory import peak_memory, usable_memory
 from .prices import Offer, catalogue
@@ -31,7 +32,10 @@ from .stacks import Stack, find_stack
 from .timing import rates_of, step_seconds
 from ..ledger import OPTIMIZERS, Record, Tally, doublings, many, traffic
 from ..pictures import Picture, chart
-from ..spec import PRECISIONS, RECOMPUTE, SCHEDULES, Cluster, Layout, Transformer, bytes_text, count_text, html_table, one_of, whole
+from ..spec import PRECISIONS, RECOMPUTE, SCHEDULES, Cluster, Layout, Transformer, html_table
+from ..units import bytes_text, count_text
+
+from ..units import time_text, usd
 
 # %% ../../nbs/source/compute/planning.ipynb #0a3c836d
 def batch_for(model: Transformer, seq: int | None = None) -> int:
@@ -517,23 +521,6 @@ class Planned:
 
     def __repr__(self) -> str:
         return f"{self.devices:,} x {self.cluster.device.name}, {self.where}: {usd(self.money)}, {time_text(self.days)}; {layout_text(self.layout)}"
-
-
-def usd(money: float) -> str:
-    "US dollars for people, to three digits: 1234567 -> '$1.23 million'."
-    for size, word in ((1e12, " trillion"), (1e9, " billion"), (1e6, " million")):
-        if money >= size:
-            return f"${float(f'{money / size:.3g}'):,g}{word}"
-    if money < 0.1:
-        return f"${money:.2g}"
-    return f"${money:,.2f}" if money < 100 else f"${float(f'{money:.3g}'):,.0f}"
-
-
-def time_text(days: float) -> str:
-    "Days for people: minutes, hours, days or years, to three digits."
-    for size, word in ((365.25, "years"), (1, "days"), (1 / 24, "hours"), (1 / 1440, "minutes")):
-        if days >= 2 * size or size < 1e-3:
-            return f"{float(f'{days / size:.3g}'):,g} {word}"
 
 
 def layout_text(layout: Layout) -> str:

@@ -26,10 +26,10 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date as Day
-from importlib.resources import files
 from pathlib import Path
 
-from ..spec import Cluster, Link, data_rows, devices, html_table, nearest, whole
+from ..arguments import whole
+from ..spec import Cluster, Link, data_rows, devices, html_table, nearest
 
 # %% ../../nbs/source/compute/prices.ipynb #75514253
 KINDS = ("cloud", "tpu", "serverless")

@@ -16,9 +16,11 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from ..arguments import one_of, whole
 from .memory import usable_memory
 from ..ledger import OPTIMIZERS, Tally
-from ..spec import Device, bytes_text, count_text, find_device, html_table, one_of, whole
+from ..spec import Device, find_device, html_table
+from ..units import bytes_text, count_text
 
 # %% ../../nbs/source/compute/profiling.ipynb #c90646cb
 PROFILE_KINDS = ("parameters", "gradients", "optimizer", "activations", "logits", "inputs", "buffers", "working", "overhead")

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..arguments import whole
 from ..ledger import Tally, larger
-from ..spec import data_rows, devices, html_table, whole
+from ..spec import data_rows, devices, html_table
 
 # %% ../../nbs/source/compute/runs.ipynb #b78a173e
 def implied_mfu(parameters, tokens, device_hours, peak):

@@ -8,7 +8,8 @@ __all__ = ['REACHED', 'GIB', 'STACKS', 'Stack', 'find_stack']
 # %% ../../nbs/source/compute/stacks.ipynb #dc7f9608
 from dataclasses import dataclass, field
 
-from ..spec import Named, one_of
+from ..arguments import one_of
+from ..spec import Named
 
 # %% ../../nbs/source/compute/stacks.ipynb #04cc0f6f
 @dataclass(frozen=True, kw_only=True, eq=False)

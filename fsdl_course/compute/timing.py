@@ -16,9 +16,10 @@ import functools
 import math
 from typing import NamedTuple
 
+from ..arguments import one_of, whole
 from .stacks import Stack, find_stack
-from ..ledger import OPTIMIZERS, Tally, collective_seconds, layer_activations, larger, many
-from ..spec import PRECISIONS, Cluster, Device, Layout, Precision, Transformer, layer_parts, one_of, stage_layers, whole
+from ..ledger import OPTIMIZERS, Tally, collective_seconds, larger, layer_activations, many
+from ..spec import PRECISIONS, Cluster, Device, Layout, Precision, Transformer, layer_parts, stage_layers
 
 # %% ../../nbs/source/compute/timing.ipynb #83689506
 class Shape(NamedTuple):

@@ -15,11 +15,12 @@ from .cost import PRESETS, own_against_cloud, tornado, use_chart
 from .devices import roofline
 from .estimating import estimate
 from .memory import peak_memory, usable_memory
-from .planning import batch_for, layout_text, plan, time_text, usd
+from .planning import batch_for, layout_text, plan
 from .prices import catalogue
 from .stacks import STACKS
 from ..pictures import chart, stacked_bars
-from ..spec import MODELS, PRECISIONS, RECOMPUTE, Layout, bytes_text, devices, html_table
+from ..spec import MODELS, PRECISIONS, RECOMPUTE, Layout, devices, html_table
+from ..units import bytes_text, time_text, usd
 from ..widgets import Explorer, control, drawn, note
 
 # %% ../../nbs/source/compute/widgets.ipynb #05a80169

@@ -6,36 +6,29 @@
 __all__ = ['Place', 'RankError', 'RankTimeout', 'Waiting', 'launch', 'progress', 'warm_up']
 
 # %% ../../nbs/source/parallel/index.ipynb #c2a87f64
+from ..lazy import attach
 from .processes import Place, RankError, RankTimeout, Waiting, launch, progress, warm_up
 
 # %% ../../nbs/source/parallel/index.ipynb #2c762fea
 _all_ = ["Place", "RankError", "RankTimeout", "Waiting", "launch", "progress", "warm_up"]
 
-# %% ../../nbs/source/parallel/index.ipynb #56d7e441
-import importlib
-
-# %% ../../nbs/source/parallel/index.ipynb #addb976e
-# Found when first asked for: a rank that only wants to send a message should not have to import all this.
-_LATER = {
-    "train": "training",
-    "Measurement": "measure",
-    "Timeline": "measure",
-    "DataParallel": "data",
-    "Sharded": "sharded",
-    "Pipeline": "pipeline",
-    "Mesh": "mesh",
-    **dict.fromkeys(["replicas_agree", "gradients_match", "collectives_match", "batches_disjoint"], "zoo"),
-    "elastic": "faults",
-    "measure_here": "here",
-    **dict.fromkeys(["Messages", "record", "all_reduce", "all_gather", "reduce_scatter", "broadcast", "loopback", "metered", "measure_link"], "collectives"),
+# %% ../../nbs/source/parallel/index.ipynb #73ddb7c7
+# Found when first asked for: a rank that only wants to send a message should not have to import all this
+_NAMES = {
+    "training": ["train"],
+    "measure": ["Measurement", "Timeline"],
+    "data": ["DataParallel"],
+    "sharded": ["Sharded"],
+    "pipeline": ["Pipeline"],
+    "mesh": ["Mesh"],
+    "collectives": [
+        "Messages", "record", "all_reduce", "all_gather", "reduce_scatter", "broadcast", "loopback", "metered",
+        "measure_link",
+    ],
+    "zoo": ["replicas_agree", "gradients_match", "collectives_match", "batches_disjoint"],
+    "faults": ["elastic"],
+    "here": ["measure_here"],
 }
 
-
-def __getattr__(name: str):
-    if name in _LATER:
-        return getattr(importlib.import_module(f"fsdl_course.parallel.{_LATER[name]}"), name)
-    raise AttributeError(f"module 'fsdl_course.parallel' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_LATER])
+# %% ../../nbs/source/parallel/index.ipynb #7db761a8
+__getattr__, __dir__ = attach(__name__, {name: module for module, names in _NAMES.items() for name in names})

@@ -12,7 +12,8 @@ import math
 from ..ledger import Tally, activations, states, traffic
 from .mesh import Mesh
 from ..pictures import Picture, cube, stacked_bars
-from ..spec import Layout, Transformer, bytes_text, misfits
+from ..spec import Layout, Transformer, misfits
+from ..units import bytes_text
 
 # %% ../../nbs/source/parallel/explore.ipynb #626b50b6
 def lay_out(model: Transformer, **numbers) -> tuple[Layout | None, str]:

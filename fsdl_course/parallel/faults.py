@@ -26,9 +26,9 @@ from .measure import Measurement
 from .processes import RankError
 from .text import Text
 from .training import checkpoints, find_checkpoint, is_whole, train
-from ..pictures import Picture, Span, format_seconds, timeline
+from ..pictures import Picture, Span, timeline
 from ..spec import Layout, Transformer, html_table
-
+from ..units import seconds_text
 
 # %% ../../nbs/source/parallel/faults.ipynb #fa3c1b00
 Batches = Callable[[int], tuple[torch.Tensor, torch.Tensor]]
@@ -185,7 +185,7 @@ class Survival:
     def _repr_html_(self) -> str:
         rows = [
             (number, attempt.layout.world_size, f"{attempt.first} to {attempt.reached}", attempt.reached - attempt.kept,
-             format_seconds(attempt.ended - attempt.begun), attempt.cause or "finished")
+             seconds_text(attempt.ended - attempt.begun), attempt.cause or "finished")
             for number, attempt in enumerate(self.attempts)
         ]
         caption = f"{self.steps_lost} {'step' if self.steps_lost == 1 else 'steps'} done twice; {self.goodput:.0%} of the time went into steps that count"

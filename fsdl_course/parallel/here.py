@@ -19,8 +19,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..arguments import one_of, whole
 from ..settings import settings
-from ..spec import Cluster, Device, Link, bytes_text, html_table, one_of, whole
+from ..spec import Cluster, Device, Link, html_table
+from ..units import bytes_text
 
 # %% ../../nbs/source/parallel/here.ipynb #bc40be81
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ from ..ledger import Tally, activations, states, traffic
 from .measure import Measurement
 from .mesh import Mesh
 from .training import train
-from ..spec import PRECISIONS, Layout, Transformer, bytes_text, html_table
+from ..spec import PRECISIONS, Layout, Transformer, html_table
+from ..units import bytes_text
 
 # %% ../../nbs/source/parallel/ladder.ipynb #3041b5aa
 @dataclass(frozen=True)

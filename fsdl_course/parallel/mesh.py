@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import torch.distributed as dist
 
+from ..arguments import one_of, whole
 from ..ledger import Tally, traffic
-from ..spec import Cluster, Layout, Transformer, one_of, whole
+from ..spec import Cluster, Layout, Transformer
 
 # %% ../../nbs/source/parallel/mesh.ipynb #4c6a660c
 AXES = ("dp", "pp", "tp")

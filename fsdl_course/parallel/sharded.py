@@ -20,10 +20,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from ..arguments import one_of
 from ..ledger import Tally
 from .collectives import all_gather, all_reduce, broadcast, reduce_scatter
 from .data import Bucket, Courier
-from ..spec import one_of
 
 # %% ../../nbs/source/parallel/sharded.ipynb #ff196153
 def host_copy(tensor: torch.Tensor) -> torch.Tensor:

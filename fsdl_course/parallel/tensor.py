@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Ranks', 'Columns', 'settle', 'columns', 'Rows', 'ColumnLinear', 'RowLinear', 'part_of', 'TensorAttention',
            'TensorFeedForward', 'Lookup', 'places_in', 'VocabularyEmbedding', 'refuse_tokens', 'VocabularyCrossEntropy',
-           'TensorDecoder', 'split_decoder', 'cuts', 'alike', 'join_parts', 'sum_alike']
+           'TensorDecoder', 'split_decoder', 'cuts', 'alike', 'join', 'join_parts', 'sum_alike']
 
 # %% ../../nbs/source/parallel/tensor.ipynb #402f1c84
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
-from ..models import Attention, Decoder, Experts, FeedForward, Linear, position_tensors
+from ..models import Attention, Decoder, Experts, FeedForward, Linear, build, position_tensors
 from .collectives import all_gather, all_reduce, reduce_scatter
 from ..ledger import shard
 from ..spec import Layout, Transformer
@@ -332,10 +332,20 @@ def alike(decoder: Decoder) -> list[nn.Parameter]:
     return [parameter for name, parameter in decoder.named_parameters() if name not in dealt]
 
 # %% ../../nbs/source/parallel/tensor.ipynb #e28174e1
+def join(model: Transformer, parts: dict[tuple[str, int], torch.Tensor], cuts: dict[str, int]) -> dict[str, torch.Tensor]:
+    "A whole model's state dict out of its parts {(name, number): tensor}, of which those in `cuts` are joined along that dim, without the vocabulary's padding."
+    whole = {}
+    for name, like in build(model, device="meta").state_dict().items():
+        tensor = parts[name, 0]
+        if name in cuts:
+            tensor = torch.cat([parts[name, number] for number in range(sum(key[0] == name for key in parts))], dim=cuts[name])
+        whole[name] = tensor.narrow(0, 0, like.shape[0])
+    return whole
+
+
 def join_parts(states: list[dict[str, torch.Tensor]], dims: dict[str, int], model: Transformer) -> dict[str, torch.Tensor]:
     "The whole `model`'s state dict out of the ranks' state dicts, by rank, without the vocabulary's padding; `dims` are their `cuts`."
-    whole = {name: torch.cat([state[name] for state in states], dims[name]) if name in dims else tensor for name, tensor in states[0].items()}
-    return {name: tensor[: model.vocab] if name in ("embedding.weight", "head.weight") else tensor for name, tensor in whole.items()}
+    return join(model, {(name, rank): tensor for rank, state in enumerate(states) for name, tensor in state.items() if rank == 0 or name in dims}, dims)
 
 
 def sum_alike(parameters: Iterable[nn.Parameter], group: dist.ProcessGroup | None = None) -> None:

@@ -489,7 +489,7 @@ def joined(job: Job, ranks: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     cuts = {name: dim for rank in ranks for name, dim in rank["cuts"].items()}
     if not cuts and len(ranks) == 1 or not any(number for _, number in parts) and not job.layout.pp > 1:
         return {name: tensor for (name, _), tensor in parts.items()}
-    from .engine import join
+    from .tensor import join
 
     return join(job.model, parts, cuts)
 
