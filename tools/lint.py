@@ -4,7 +4,9 @@
 - code cells over 60 lines, imports mixed with other code, wildcard imports;
 - saved errors, missing outputs, notebooks over 1.5 MB, paths of the machine that ran them;
 - exported public functions and classes without a docstring;
-- a lesson whose header promises less time or memory than was measured.
+- a lesson whose header promises less time or memory than was measured;
+- a lesson with plumbing in it: exported cells and tests belong to source notebooks;
+- a lesson that departs from the form (tools/form.py), unless tools/lint.toml says that it does not have it yet.
 """
 import argparse
 import ast
@@ -16,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fsdl_course.handout import calls, code, directives, is_test, read_notebook
-from tools.files import ROOT, notebooks
+from tools.files import ROOT, is_source, notebooks
+from tools.form import CONFIGURATION, form_faults, without_form
 
 LONGEST_CELL = 60  # lines
 LARGEST = 1_500_000  # bytes
@@ -154,7 +157,7 @@ def unsourced_numbers(cells: list[dict]) -> list[tuple[str, str]]:
 # ---- code ----
 
 
-def code_faults(cell: dict) -> list[str]:
+def code_faults(cell: dict, kind: str = "") -> list[str]:
     "What is wrong with a code cell's text."
     source, marks, faults = cell["source"], directives(cell["source"]), []
     body_text = code(source)
@@ -169,6 +172,8 @@ def code_faults(cell: dict) -> list[str]:
         faults.append("a wildcard import")
     if imports and len(imports) < len(body) and not is_test(source) and marks.get("eval") != "false":
         faults.append("imports stand in one cell with other code")
+    if kind == "lesson" and (is_test(source) or {"export", "exports", "exporti", "default_exp"} & set(marks)):
+        faults.append("a lesson exports nothing and holds no tests of the package: they belong to nbs/source")
     if {"export", "exports"} & set(marks):
         for node in body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and not ast.get_docstring(node):
@@ -186,7 +191,7 @@ def output_faults(cell: dict) -> list[str]:
     place = re.search(r"/(?:tmp|home|root|Users|work)/[\w.-]+", text)
     if place:
         faults.append(f"a path of the machine that ran it is in the output: {place[0]}")
-    silent = "mutant" in marks or "hide" in marks or marks.get("eval") == "false"
+    silent = {"mutant", "copy", "hide"} & set(marks) or marks.get("eval") == "false"
     speaks = is_test(source) or calls(source, "print", "check", "reveal", "guess", "display")
     at_top = [call for call in calls(source, "print", "check", "reveal", "guess", "display") if not call.col_offset]
     if not silent and not outputs and (is_test(source) or (speaks and at_top)):
@@ -225,15 +230,21 @@ def lint(path: Path, cost: dict | None = None) -> list[Finding]:
     "Everything to mend in one notebook."
     notebook = read_notebook(path)
     name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
-    inside = path.relative_to(ROOT / "nbs").parts if path.is_relative_to(ROOT / "nbs") else None
-    lesson = None if inside is None else inside[0] not in ("source", "index.ipynb")
+    inside = path.relative_to(ROOT / "nbs") if path.is_relative_to(ROOT / "nbs") else None
+    lesson = None if inside is None else not is_source(path) and inside.name != "index.ipynb"
     found = [Finding(name, "1", fault) for fault in header_faults(notebook, cost, lesson)]
     if path.stat().st_size > LARGEST:
         found.append(Finding(name, "all", f"{path.stat().st_size / 1e6:.1f} MB; {LARGEST / 1e6} MB at most"))
     found += [Finding(name, cell, what) for cell, what in unsourced_numbers(notebook["cells"])]
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
-            found += [Finding(name, cell.get("id", "?"), what) for what in code_faults(cell) + output_faults(cell)]
+            found += [Finding(name, cell.get("id", "?"), what) for what in code_faults(cell, "lesson" if lesson else "") + output_faults(cell)]
+    if lesson:
+        faults = form_faults(notebook["cells"], cost)
+        if inside.as_posix() not in without_form():
+            found += [Finding(name, cell, what) for cell, what in faults]
+        elif not faults:
+            found.append(Finding(name, "all", f"it has the form: take it off the list in {CONFIGURATION.relative_to(ROOT)}"))
     return found
 
 

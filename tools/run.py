@@ -1,6 +1,6 @@
 """Run notebooks for real and save what they print: `python -m tools.run [notebook ...]` (default: all of them).
 
-Planted wrong solutions (`#| mutant`) and cells that are only shown (`#| eval: false`) are not run. A notebook that fails keeps its old outputs.
+Planted answers (`#| mutant`, `#| copy`) and cells that are only shown (`#| eval: false`) are not run. A notebook that fails keeps its old outputs.
 What each one took is kept in nbs/_costs.json, rounded, and only changed when it really changes.
 """
 import argparse
@@ -70,7 +70,7 @@ def tree_memory(pid: int) -> int:
 def is_skipped(cell) -> bool:
     "Whether a cell is not run."
     marks = directives(cell.source)
-    return "mutant" in marks or marks.get("eval") == "false"
+    return bool({"mutant", "copy"} & set(marks)) or marks.get("eval") == "false"
 
 
 def tidy_text(text: str) -> str:
