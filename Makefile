@@ -1,11 +1,14 @@
 # `make lab` and `make test` need python3 (3.11 or newer), make and git, and set up everything else themselves.
+# A recipe line of several commands starts with $(STRICT) and stops at the first that fails (macOS has make 3.81, which knows no .SHELLFLAGS)
 SHELL := /bin/bash
-.SHELLFLAGS := -eu -o pipefail -c
+STRICT := set -euo pipefail;
 .DEFAULT_GOAL := help
 
 VENV ?= .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# pip shows its progress on a terminal, and is quiet where nobody watches
+QUIET := $(shell [ -t 2 ] && [ -z "$${CI:-}" ] || echo --quiet)
+PIP := $(PY) -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt
 # Where `make lab` puts the learner's own copies of the lessons
 DIR ?= lessons
 # More words for pytest, JupyterLab or the notebooks to run: make test ARGS="-k ring"
@@ -15,19 +18,27 @@ WORKERS ?= 2
 # What is installed is known by what it was installed from: a changed file gives another stamp, an unchanged one costs nothing
 KEY := $(shell cat pyproject.toml constraints.txt 2>/dev/null | cksum | cut -d' ' -f1)
 READY := $(VENV)/.ready-$(KEY)
+# Where the environment's Python is gone (removed, or replaced by another version), nothing is ready
+$(shell [ -x $(PY) ] || rm -f $(VENV)/.ready-*)
 
 # The libraries that people use instead of this course's own code, in an environment of their own: see peers/README.md
 PEERS := .venv-peers
 PEERS_PY := $(PEERS)/bin/python
-PEERS_PIP := $(PEERS_PY) -m pip install --quiet --disable-pip-version-check --constraint peers/constraints.txt
+PEERS_PIP := $(PEERS_PY) -m pip install $(QUIET) --disable-pip-version-check --constraint peers/constraints.txt
 PEERS_READY := $(PEERS)/.ready-$(shell cat pyproject.toml peers/requirements.txt peers/estimators.txt peers/constraints.txt peers/build_horovod.py 2>/dev/null | cksum | cut -d' ' -f1)
 
-.PHONY: help lab test test-all test-peers lessons export check docs bench bench-peers clean setup peers constraints
+.PHONY: help lab test test-all test-lessons test-peers lessons export check docs bench bench-peers clean setup asked-python peers constraints
 
 help: ## What can be made
 	@echo "make lab        copy the lessons into ./$(DIR) and open them in JupyterLab"
 	@echo "make test       run the tests that a change must pass (a few minutes)"
-	@echo "make test-all   the same, and the heavy ones, and those of test-peers"
+	@echo "make test-lessons  run the learners' copies, unsolved, from top to bottom (all, or ARGS=nbs/...)"
+	@echo "make test-all   what make test runs, and the heavy tests, and those of test-peers"
+	@echo ""
+	@echo "Both install what they need into $(VENV), the first time. As you need it:"
+	@echo "  another Python                    make lab PYTHON=/path/to/python3.12"
+	@echo "  Linux without an NVIDIA GPU       PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make lab"
+	@echo "  in a container (publish 8888)     make lab ARGS='--ip=0.0.0.0 --no-browser'"
 	@echo ""
 	@echo "To change the course:"
 	@echo "make export     write the package, its tests, README and sidebar from the notebooks"
@@ -38,41 +49,70 @@ help: ## What can be made
 	@echo "make peers      DeepSpeed, FairScale, Horovod and Megatron-core in $(PEERS) (once; compiles Horovod, which takes minutes)"
 	@echo "make test-peers do one job with each of them, and compare the weights"
 	@echo "make bench-peers  time DDP against Horovod, and other estimators of memory and time against ours"
-	@echo "make clean      remove what was built (not $(VENV), not $(PEERS), not $(DIR))"
+	@echo "make clean      remove what was built (not the environments, not $(DIR))"
 	@echo "make constraints  resolve all versions anew into constraints.txt"
 
+# The last line says what to do; a recipe's own last line would be followed by make's "Error 1"
 setup: $(READY)
+	@$(if $(shell [ ! -e $(VENV)/.stopped ] || echo stopped),$(error Is the network up? make $(or $(MAKECMDGOALS),lab) goes on where it stopped),:)
 
-$(READY): | $(PY)
-	@echo "Installing what the course needs into $(VENV) (once; several minutes and about 2 GB, more where PyTorch comes with CUDA)"
-	@echo "  1 of 2  PyTorch"
-# First and alone: where a build without CUDA is on offer, nothing later may pull in the big one
-	@$(PIP) setuptools torch
-	@echo "  2 of 2  the course, JupyterLab, and what tests and site need"
-	@$(PIP) --no-build-isolation --editable ".[lab,dev,docs]"
-	@rm -f $(VENV)/.ready-*
-	@touch $@
-	@echo "  done"
+# PyTorch first and alone: where a build without CUDA is on offer, nothing later may pull in the big one
+$(READY): | $(PY) asked-python
+	@$(STRICT) \
+	exec 9>$(VENV)/.lock; \
+	if command -v flock >/dev/null && ! flock -n 9; then echo "Another make is installing into $(VENV); this one waits for it."; flock 9; fi; \
+	if [ -e $@ ]; then exit 0; fi; \
+	echo "Installing what the course needs into $(VENV), once: 0.5 GB to download, 2.2 GB on disk, a few minutes."; \
+	case "$$(uname) $${PIP_EXTRA_INDEX_URL:-}" in *whl/cpu*) ;; Linux*) \
+	  echo "Where PyTorch comes with CUDA (the default on Linux) it is 3 GB to download. Without an NVIDIA GPU, take the build for CPUs instead:"; \
+	  echo "  PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make lab";; \
+	esac; \
+	rm -f $(VENV)/.ready-*; touch $(VENV)/.stopped; \
+	$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; \
+	echo "  1 of 2  PyTorch"; \
+	$(PIP) setuptools torch || exit 0; \
+	echo "  2 of 2  the course, JupyterLab, and what tests and site need"; \
+	$(PIP) --no-build-isolation --editable ".[lab,dev,docs]" || exit 0; \
+	rm -f $(VENV)/.stopped; \
+	touch $@; \
+	echo "  done"
 
 $(PY) $(PEERS_PY):
-	@python=""; for candidate in $${PYTHON:-} python3 python3.13 python3.12 python3.11; do \
+	@$(STRICT) \
+	python=""; for candidate in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
 	  if command -v $$candidate >/dev/null && $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then python=$$candidate; break; fi; \
 	done; \
 	if [ -z "$$python" ]; then \
-	  echo "The course needs Python 3.11 or newer, and there is $$(python3 --version 2>/dev/null || echo none). Install one, or say where it is: make lab PYTHON=/path/to/python3.11" >&2; exit 1; \
+	  echo "The course needs Python 3.11 or newer, and $(if $(PYTHON),PYTHON=$(PYTHON),there) is $$($(or $(PYTHON),python3) --version 2>/dev/null || echo none). Install one, or say where it is: make lab PYTHON=/path/to/python3.11" >&2; exit 1; \
 	fi; \
 	echo "Making a virtual environment in $(@:%/bin/python=%) with $$($$python --version)"; \
 	$$python -m venv $(@:%/bin/python=%) || { rm -rf $(@:%/bin/python=%); echo "A virtual environment could not be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
-lab: $(READY) ## Lessons in JupyterLab
+# An environment that is there was made with some Python: one that is asked for by name must be the same
+asked-python: | $(PY)
+ifneq ($(PYTHON),)
+	@$(STRICT) \
+	version='import os, sys; print("Python %d.%d.%d of %s" % (*sys.version_info[:3], os.path.realpath(sys.base_prefix)))'; \
+	asked=$$($(PYTHON) -c "$$version"); there=$$($(PY) -c "$$version"); \
+	if [ "$$asked" != "$$there" ]; then \
+	  echo "$(VENV) was made with $$there, and PYTHON=$(PYTHON) is $$asked. Keep both:" >&2; \
+	  echo "  make $(or $(MAKECMDGOALS),lab) PYTHON=$(PYTHON) VENV=.venv-other" >&2; \
+	  echo "or remove $(VENV) first, with all that was installed into it." >&2; exit 1; \
+	fi
+endif
+
+lab: setup ## Lessons in JupyterLab
 	@$(VENV)/bin/fsdl-course lab $(DIR) $(ARGS)
 
-test: $(READY)
+test: setup
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not slow" --timeout 120 $(ARGS)
 
-test-all: $(READY)
+test-all: setup
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --timeout 600 $(ARGS)
 	@$(if $(ARGS),,$(MAKE) --no-print-directory test-peers)
+
+test-lessons: setup
+	@$(PY) -m tools.lessons $(ARGS)
 
 peers: $(PEERS_READY) ## DeepSpeed, FairScale and Horovod
 
@@ -83,14 +123,14 @@ $(PEERS_READY): | $(PEERS_PY)
 	@$(PEERS_PIP) setuptools wheel torch
 	@$(PEERS_PIP) cffi cloudpickle cmake packaging psutil pyyaml
 	@echo "  2 of 4  Horovod: its wheel from the cache, or compiled"
-	@wheels=$$(nice $(PEERS_PY) peers/build_horovod.py); $(PEERS_PIP) --no-deps --no-index --force-reinstall "$$wheels"/horovod-*.whl
+	@$(STRICT) wheels=$$(nice $(PEERS_PY) peers/build_horovod.py); $(PEERS_PIP) --no-deps --no-index --force-reinstall "$$wheels"/horovod-*.whl
 	@echo "  3 of 4  DeepSpeed, FairScale and pytest"
 	@$(PEERS_PIP) --no-build-isolation --requirement peers/requirements.txt
 # Asks for years-old versions of what it does not need to count bytes
 	@$(PEERS_PIP) --no-deps --requirement peers/estimators.txt
 	@echo "  4 of 4  the course itself"
 	@$(PEERS_PIP) --no-build-isolation --no-deps --editable .
-	@$(PEERS_PY) -W ignore -c "import deepspeed, fairscale, fsdl_course, horovod.torch" >/dev/null || { echo "One of the libraries can't be imported; remove $(PEERS) and run make peers again" >&2; exit 1; }
+	@$(STRICT) $(PEERS_PY) -W ignore -c "import deepspeed, fairscale, fsdl_course, horovod.torch" >/dev/null || { echo "One of the libraries can't be imported; remove $(PEERS) and run make peers again" >&2; exit 1; }
 	@rm -f $(PEERS)/.ready-*
 	@touch $@
 	@echo "  done"
@@ -102,33 +142,42 @@ bench-peers: $(PEERS_READY)
 	@$(PEERS_PY) peers/bench_horovod.py $(ARGS)
 	@$(PEERS_PY) benchmarks/estimators.py $(ARGS)
 
-lessons: $(READY)
+lessons: setup
 	@$(PY) -m tools.run $(ARGS)
 
-export: $(READY)
+export: setup
 	@$(PY) -m tools.generate
 
-check: $(READY)
+check: setup
 	@$(PY) -m tools.check
 
-docs: $(READY)
+docs: setup
 	@$(PY) -m tools.docs $(ARGS)
 
-bench: $(READY)
-	@shopt -s nullglob; scripts=(benchmarks/*.py); [ $${#scripts[@]} -gt 0 ] || echo "There are no benchmarks yet."; \
-	for script in "$${scripts[@]}"; do [ "$$script" != benchmarks/common.py ] || continue; echo "$$script"; $(PY) $$script $(ARGS); done
+bench: setup
+	@$(STRICT) for script in benchmarks/*.py; do [ "$$script" != benchmarks/common.py ] || continue; echo "$$script"; $(PY) "$$script" $(ARGS); done
 	@[[ " $(ARGS) " != *" --save "* ]] || $(PY) -m tools.ratios
 
 clean:
 	rm -rf _docs _proc build dist *.egg-info .pytest_cache .hypothesis .make
-	find . -name __pycache__ -not -path "./$(VENV)/*" -not -path "./$(PEERS)/*" -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path "./$(VENV)/*" -not -path "./.venv*/*" -prune -exec rm -rf {} +
 
-# In an environment of its own and without the old constraints; a build's label such as +cpu is no part of the version
+# For the oldest Python that pyproject.toml promises, whichever resolves it; extras that are to come hold some versions back.
+# A build's label such as +cpu is no part of the version, and PyTorch stays: a newer one is a decision of its own
+OLDEST := $(shell sed -n 's/^requires-python *= *">=\([0-9.]*\).*/\1/p' pyproject.toml)
+HELD := 'pillow<13' 'python-dateutil<3'
 constraints:
-	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
-	$(MAKE) --no-print-directory "$$scratch/bin/python" VENV="$$scratch"; \
-	"$$scratch/bin/python" -m pip install --quiet --disable-pip-version-check setuptools torch==2.13.0; \
-	"$$scratch/bin/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[lab,dev,docs]"; \
-	{ echo "# Every version that make installs, resolved by: make constraints"; \
-	  "$$scratch/bin/python" -m pip freeze --all --exclude-editable --exclude pip | sed -E 's/\+cpu$$//'; } > "$$scratch/constraints.txt"; \
+	@$(STRICT) \
+	scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	oldest=$$(command -v python$(OLDEST) || true); \
+	$(MAKE) --no-print-directory "$$scratch/bin/python" VENV="$$scratch" PYTHON="$(or $(PYTHON),$$oldest)"; \
+	python="$$scratch/bin/python"; \
+	echo "Resolving for Python $(OLDEST).0$$([ -n "$$oldest" ] || echo "; there is no python$(OLDEST) here, so markers are read as by $$("$$python" --version)")"; \
+	"$$python" -m pip install --quiet --disable-pip-version-check --upgrade pip; \
+	"$$python" -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed --report "$$scratch/report.json" \
+	  --python-version $(OLDEST).0 --only-binary=:all: "$$(grep '^torch==' constraints.txt)" setuptools $(HELD) ".[lab,dev,docs]"; \
+	{ echo "# Every version that make installs, resolved for Python $(OLDEST).0 by: make constraints"; \
+	  "$$python" -c 'import json, sys; packages = [p for p in json.load(open(sys.argv[1]))["install"] if not p["is_direct"]]; \
+	  print(*sorted((p["metadata"]["name"] + "==" + p["metadata"]["version"].split("+")[0] for p in packages), key=str.lower), sep="\n")' "$$scratch/report.json"; \
+	} > "$$scratch/constraints.txt"; \
 	mv "$$scratch/constraints.txt" constraints.txt
