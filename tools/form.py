@@ -57,7 +57,7 @@ def words(cells: list[dict]) -> int:
 
 
 def is_exercise_heading(line: str) -> bool:
-    return re.match(r"#{2,3} Exercise", line) is not None
+    return re.match(r"#{2,3} Exercise \d", line) is not None
 
 
 def split_exercises(cells: list[dict]) -> tuple[list[dict], list[dict]]:
