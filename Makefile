@@ -30,27 +30,27 @@ PEERS_READY := $(PEERS)/.ready-$(shell cat pyproject.toml peers/requirements.txt
 .PHONY: help lab test test-all test-lessons test-peers lessons export check docs bench bench-peers clean setup asked-python peers constraints
 
 help: ## What can be made
-	@echo "make lab        copy the lessons into ./$(DIR) and open them in JupyterLab"
-	@echo "make test       run the tests that a change must pass (a few minutes)"
+	@echo "make lab           copy the lessons into ./$(DIR) and open them in JupyterLab"
+	@echo "make test          run the tests that a change must pass (a few minutes)"
 	@echo "make test-lessons  run the learners' copies, unsolved, from top to bottom (all, or ARGS=nbs/...)"
-	@echo "make test-all   what make test runs, and the heavy tests, and those of test-peers"
+	@echo "make test-all      what make test runs, and the heavy tests, and those of test-peers"
 	@echo ""
-	@echo "Both install what they need into $(VENV), the first time. As you need it:"
-	@echo "  another Python                    make lab PYTHON=/path/to/python3.12"
-	@echo "  Linux without an NVIDIA GPU       PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make lab"
-	@echo "  in a container (publish 8888)     make lab ARGS='--ip=0.0.0.0 --no-browser'"
+	@echo "All install what they need into $(VENV), the first time. As you need it:"
+	@echo "  another Python                 make lab PYTHON=/path/to/python3.12"
+	@echo "  Linux without an NVIDIA GPU    PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make lab"
+	@echo "  in a container                 make lab ARGS='--ip=0.0.0.0 --no-browser'   (publish its port 8888)"
 	@echo ""
 	@echo "To change the course:"
-	@echo "make export     write the package, its tests, README and sidebar from the notebooks"
-	@echo "make lessons    run notebooks for real and save what they print (all, or ARGS=nbs/...)"
-	@echo "make check      fail if anything that is written from the notebooks differs from what they give"
-	@echo "make docs       build the site into _docs/"
-	@echo "make bench      run benchmarks/*.py (ARGS=--save keeps the results and draws them)"
-	@echo "make peers      DeepSpeed, FairScale, Horovod and Megatron-core in $(PEERS) (once; compiles Horovod, which takes minutes)"
-	@echo "make test-peers do one job with each of them, and compare the weights"
-	@echo "make bench-peers  time DDP against Horovod, and other estimators of memory and time against ours"
-	@echo "make clean      remove what was built (not the environments, not $(DIR))"
-	@echo "make constraints  resolve all versions anew into constraints.txt"
+	@echo "make export        write the package, its tests, README and sidebar from the notebooks"
+	@echo "make lessons       run notebooks for real and save what they print (all, or ARGS=nbs/...)"
+	@echo "make check         fail if anything that is written from the notebooks differs from what they give"
+	@echo "make docs          build the site into _docs/"
+	@echo "make bench         run benchmarks/*.py (ARGS=--save keeps the results and draws them)"
+	@echo "make peers         DeepSpeed, FairScale, Horovod and Megatron-core in $(PEERS) (once; compiles Horovod, which takes minutes)"
+	@echo "make test-peers    do one job with each of them, and compare the weights"
+	@echo "make bench-peers   time DDP against Horovod, and other estimators of memory and time against ours"
+	@echo "make clean         remove what was built (not the environments, not $(DIR))"
+	@echo "make constraints   resolve all versions anew into constraints.txt"
 
 # The last line says what to do; a recipe's own last line would be followed by make's "Error 1"
 setup: $(READY)
@@ -62,11 +62,14 @@ $(READY): | $(PY) asked-python
 	exec 9>$(VENV)/.lock; \
 	if command -v flock >/dev/null && ! flock -n 9; then echo "Another make is installing into $(VENV); this one waits for it."; flock 9; fi; \
 	if [ -e $@ ]; then exit 0; fi; \
-	echo "Installing what the course needs into $(VENV), once: 0.5 GB to download, 2.2 GB on disk, a few minutes."; \
-	case "$$(uname) $${PIP_EXTRA_INDEX_URL:-}" in *whl/cpu*) ;; Linux*) \
-	  echo "Where PyTorch comes with CUDA (the default on Linux) it is 3 GB to download. Without an NVIDIA GPU, take the build for CPUs instead:"; \
-	  echo "  PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make lab";; \
-	esac; \
+	if compgen -G "$(VENV)/lib/python*/site-packages/torch" >/dev/null; then echo "Completing what is installed in $(VENV)"; \
+	else \
+	  echo "Installing what the course needs into $(VENV), once: 0.5 GB to download, 2.2 GB on disk, a few minutes."; \
+	  case "$$(uname) $${PIP_EXTRA_INDEX_URL:-}" in *whl/cpu*) ;; Linux*) \
+	    echo "Where PyTorch comes with CUDA (the default on Linux) it is 3 GB to download. Without an NVIDIA GPU, take the build for CPUs instead:"; \
+	    echo "  PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make lab";; \
+	  esac; \
+	fi; \
 	rm -f $(VENV)/.ready-*; touch $(VENV)/.stopped; \
 	$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; \
 	echo "  1 of 2  PyTorch"; \

@@ -2,7 +2,6 @@
 import importlib.metadata
 import json
 import os
-import pty
 import re
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+pty = pytest.importorskip("pty", reason="Windows has no terminals of this kind, and make is not for it")
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 OLDEST = PROJECT["requires-python"].removeprefix(">=")
