@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 import zipfile
 from hashlib import sha1
 from pathlib import Path
@@ -336,34 +337,39 @@ def test_the_sidebar_follows_the_folders():
 # ---- the package ----
 
 # What stands on the ground: standard library at import, and for pictures one small library
-LIGHT = {"spec", "settings", "ledger", "schedules", "pictures", "exercises", "handout", "cli"}
+LIGHT = {"spec", "settings", "ledger", "schedules", "pictures", "exercises", "handout", "cli", "units", "arguments", "lazy"}
 FOREIGN = """
-import sys, time
-before, start = set(sys.modules), time.perf_counter()
+import sys
+before = set(sys.modules)
 import {name}
-seconds = time.perf_counter() - start
-tops = {{name.split(".")[0] for name in set(sys.modules) - before}} - set(sys.stdlib_module_names)
-print(seconds, *sorted(tops))
+print(*sorted({{name.split(".")[0] for name in set(sys.modules) - before}} - set(sys.stdlib_module_names)))
 """
 
 
-def imported(name: str) -> tuple[float, set[str]]:
-    "Seconds to import a module in a new process, and which packages beyond the standard library came with it."
+def imported(name: str) -> set[str]:
+    "Which packages beyond the standard library come with a module that is imported in a new process."
     done = subprocess.run([sys.executable, "-c", FOREIGN.format(name=name)], capture_output=True, text=True, check=True, cwd=ROOT)
-    seconds, *others = done.stdout.split()
-    return float(seconds), set(others)
+    return set(done.stdout.split())
+
+
+def seconds_of(code: str) -> float:
+    "Seconds that a new interpreter takes for the code."
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    return time.perf_counter() - start
 
 
 @pytest.mark.alone
 def test_the_package_is_imported_at_once_and_without_torch():
-    runs = [imported("fsdl_course") for _ in range(3)]
-    assert runs[0][1] <= {"fsdl_course", "drawsvg"}
-    assert min(seconds for seconds, _ in runs) <= 0.2
+    assert imported("fsdl_course") <= {"fsdl_course", "drawsvg"}
+    # Beside a bare interpreter, in turns: 2.4 times as long on a quiet machine, and with torch 59 times
+    ratios = sorted(seconds_of("import fsdl_course") / seconds_of("pass") for _ in range(7))
+    assert ratios[3] <= 6, ratios
 
 
 @pytest.mark.parametrize("module", sorted(LIGHT & {path.stem for path in (ROOT / "fsdl_course").glob("*.py")}))
 def test_modules_on_the_ground_need_the_standard_library_only(module):
-    assert imported(f"fsdl_course.{module}")[1] <= {"fsdl_course"} | ({"drawsvg"} if module == "pictures" else set())
+    assert imported(f"fsdl_course.{module}") <= {"fsdl_course"} | ({"drawsvg"} if module == "pictures" else set())
 
 
 @pytest.mark.parametrize("module", sorted(path.stem for path in (ROOT / "fsdl_course" / "compute").glob("*.py")))
