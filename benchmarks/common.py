@@ -148,13 +148,11 @@ def print_table(lines: Iterable[Line], library: str) -> list[Line]:
     return done
 
 
-def parser(doc: str, sizes: Iterable[str] = (), pairs: int = 40) -> argparse.ArgumentParser:
-    "Arguments that every benchmark takes; `doc`: what it is. `sizes`: names to choose from."
+def parser(doc: str, pairs: int = 40) -> argparse.ArgumentParser:
+    "Arguments that every benchmark takes; `doc`: what it is."
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--pairs", type=int, default=pairs, help=f"pairs of steps for each line (default {pairs})")
     made.add_argument("--save", action="store_true", help="append the lines to benchmarks/results/, as JSON")
-    if sizes := list(sizes):
-        made.add_argument("--sizes", nargs="+", choices=sizes, default=sizes, help="which models")
     return made
 
 
@@ -167,3 +165,16 @@ def save(benchmark: str, library: str, lines: Iterable[Line]) -> Path:
         for line in lines:
             file.write(json.dumps({"benchmark": benchmark, **asdict(line), **more}) + "\n")
     return path
+
+
+def compare_with(library: str, doc: str, benchmark: str, lines: Callable[[list[str], int], Iterable[Line]], sizes: Iterable[str], full_name: str = "") -> None:
+    """A benchmark's command: time `sizes` against `library`, print the table, and keep it if asked.
+
+    lines: gives the lines for the names of sizes that were asked for and a number of pairs. full_name: what results call the library.
+    """
+    arguments = parser(doc)
+    arguments.add_argument("--sizes", nargs="+", choices=list(sizes), default=list(sizes), help="which models and batches")
+    options = arguments.parse_args()
+    table = print_table(lines(options.sizes, options.pairs), library)
+    if options.save:
+        save(benchmark, full_name or library, table)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from common import MODELS, WARM_UP, Line, batches, paired, parser, print_table, save
+from common import MODELS, WARM_UP, Line, batches, compare_with, paired
 
 from fsdl_course.models import build
 from fsdl_course.parallel.data import DataParallel
@@ -73,12 +73,5 @@ def lines(sizes: list[str], pairs: int) -> Iterator[Line]:
             yield Line.of(size, name, launch(measure, 2, MODELS[size], BATCHES[size], settings, pairs, timeout=300)[0])
 
 
-def main() -> None:
-    options = parser(__doc__, BATCHES).parse_args()
-    table = print_table(lines(options.sizes, options.pairs), "DDP")
-    if options.save:
-        save("data_parallel", "DDP", table)
-
-
 if __name__ == "__main__":
-    main()
+    compare_with("DDP", __doc__, "data_parallel", lines, BATCHES)

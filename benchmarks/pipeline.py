@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from common import MODELS, WARM_UP, Line, paired, parser, peak_memory, print_table, save
+from common import MODELS, WARM_UP, Line, compare_with, paired, peak_memory
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 
 from fsdl_course.models import build
@@ -106,12 +106,5 @@ def lines(sizes: list[str], pairs: int) -> Iterator[Line]:
         yield Line.of(size, "1f1b, 2 stages", ranks[0][0], *memory)
 
 
-def main() -> None:
-    options = parser(__doc__, SIZES).parse_args()
-    table = print_table(lines(options.sizes, options.pairs), "torch")
-    if options.save:
-        save("pipeline", "torch.distributed.pipelining", table)
-
-
 if __name__ == "__main__":
-    main()
+    compare_with("torch", __doc__, "pipeline", lines, SIZES, "torch.distributed.pipelining")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from common import MODELS, WARM_UP, Line, batches, paired, parser, peak_memory, print_table, save
+from common import MODELS, WARM_UP, Line, batches, compare_with, paired, peak_memory
 from torch.distributed.fsdp import fully_shard
 
 from fsdl_course.models import build
@@ -78,12 +78,5 @@ def lines(sizes: list[str], pairs: int) -> Iterator[Line]:
             yield Line.of(size, variant, ranks[0][0], *held)
 
 
-def main() -> None:
-    options = parser(__doc__, SIZES).parse_args()
-    table = print_table(lines(options.sizes, options.pairs), "FSDP2")
-    if options.save:
-        save("sharded", "FSDP2", table)
-
-
 if __name__ == "__main__":
-    main()
+    compare_with("FSDP2", __doc__, "sharded", lines, SIZES)

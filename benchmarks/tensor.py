@@ -1,6 +1,6 @@
 """Tensor parallelism: this course's `split_decoder` beside PyTorch's DTensor, on the same model, in the same two processes.
 
-    python benchmarks/tensor.py [--pairs 40] [--jobs 3M-16 3M-4 13M-4] [--save]
+    python benchmarks/tensor.py [--pairs 40] [--sizes 3M-16 3M-4 13M-4] [--save]
 
 A job is a model and the sequences of a batch, of 128 tokens each. DTensor takes part twice: with embedding, head and loss split as ours are (`loss_parallel`),
 and with the layers split only, so that each rank computes all logits. Printed for each: the ratio of medians (DTensor's time over ours: above 1, ours
@@ -12,7 +12,7 @@ from contextlib import nullcontext
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from common import MODELS, WARM_UP, Line, paired, parser, print_table, save
+from common import MODELS, WARM_UP, Line, compare_with, paired
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, loss_parallel, parallelize_module
@@ -95,14 +95,5 @@ def lines(jobs: list[str], pairs: int) -> Iterator[Line]:
             yield Line.of(job, name, launch(measure, 2, MODELS[size], batch, vocabulary, pairs, timeout=300)[0])
 
 
-def main() -> None:
-    arguments = parser(__doc__)
-    arguments.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS), help="which model and batch")
-    options = arguments.parse_args()
-    table = print_table(lines(options.jobs, options.pairs), "DTensor")
-    if options.save:
-        save("tensor", "DTensor", table)
-
-
 if __name__ == "__main__":
-    main()
+    compare_with("DTensor", __doc__, "tensor", lines, JOBS)
