@@ -7,7 +7,7 @@ from fsdl_course.answers import expect_own, uses
 from fsdl_course.exercises import Wrong
 
 
-# %% ../nbs/source/answers.ipynb #564ace59
+# %% ../nbs/source/answers.ipynb #946e898b
 def theirs(x):
     return x
 
@@ -57,18 +57,19 @@ class Mine:
         return theirs(x)
 
 
-@pytest.mark.parametrize("answer", [theirs, direct, through_a_helper, nested, functools.lru_cache(wrapped), functools.partial(direct, 1), lambda x: theirs(x), Mine, Mine().call], ids=str)
-def test_what_was_to_be_written_is_found(answer):
-    with pytest.raises(Wrong, match="uses `theirs`, which is the lesson's: write it yourself here"):
-        expect_own(answer, theirs)
-
-
 @pytest.mark.parametrize("answer", [importing, by_module])
 def test_imports_inside_an_answer_are_seen(answer):
     from fsdl_course.units import bytes_text
 
     with pytest.raises(Wrong, match=r"uses `bytes_text`, which is the package's own \(fsdl_course.units\)"):
         expect_own(answer, bytes_text)
+
+
+# %% ../nbs/source/answers.ipynb #b16eba46
+@pytest.mark.parametrize("answer", [theirs, direct, through_a_helper, nested, functools.lru_cache(wrapped), functools.partial(direct, 1), lambda x: theirs(x), Mine, Mine().call], ids=str)
+def test_what_was_to_be_written_is_found(answer):
+    with pytest.raises(Wrong, match="uses `theirs`, which is the lesson's: write it yourself here"):
+        expect_own(answer, theirs)
 
 
 def test_closures_and_builtins_are_seen():
