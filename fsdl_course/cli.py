@@ -38,7 +38,7 @@ def start_lab(folder: Path, options: list[str]) -> int:
     if importlib.util.find_spec("jupyterlab") is None:
         print("JupyterLab is not installed; get it with: pip install 'fsdl_course[lab]'", file=sys.stderr)
         return 1
-    first = next((name for name in ("index.ipynb", "00_vocabulary.ipynb") if (folder / name).exists()), "")
+    first = next((name for name in ("index.ipynb", "00_vocabulary/01_model.ipynb") if (folder / name).exists()), "")
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}", f"--LabApp.default_url=/lab/tree/{first}", *options]
     print("JupyterLab starts now; stop it with Ctrl-C in this terminal.", flush=True)
     if os.name == "posix":

@@ -404,7 +404,7 @@ class Layout:
 def layout_table(layout: Layout) -> str:
     "The layout as a small HTML table: devices, batch, and what is not as usual."
     axes = " x ".join(f"{axis} {getattr(layout, axis)}" for axis in ("dp", "tp", "pp", "cp") if getattr(layout, axis) > 1) or "one device"
-    made = f"{layout.dp} ranks x {layout.micro_batches} micro-batches of {layout.micro_batch}"
+    made = f"dp {layout.dp} x {layout.micro_batches} micro-batches of {layout.micro_batch}"
     rows = [("devices", f"{layout.world_size:,} ({axes})"), ("sequences a step", f"{layout.global_batch:,} ({made})")]
     told = ("dp", "tp", "pp", "cp", "micro_batch", "micro_batches")
     rows += [(f.name, getattr(layout, f.name)) for f in dataclasses.fields(layout) if f.name not in told and getattr(layout, f.name) != f.default]
