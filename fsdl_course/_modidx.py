@@ -373,6 +373,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'fsdl_course/compute/estimating.py'),
                                                 'fsdl_course.compute.estimating.terms_of': ( 'source/compute/estimating.html#terms_of',
                                                                                              'fsdl_course/compute/estimating.py')},
+            'fsdl_course.compute.frontier': { 'fsdl_course.compute.frontier.unbeaten': ( 'source/compute/frontier.html#unbeaten',
+                                                                                         'fsdl_course/compute/frontier.py')},
             'fsdl_course.compute.measured': { 'fsdl_course.compute.measured.MemoryRow': ( 'source/compute/measured.html#memoryrow',
                                                                                           'fsdl_course/compute/measured.py'),
                                               'fsdl_course.compute.measured.MemoryRow.error': ( 'source/compute/measured.html#memoryrow.error',

@@ -24,6 +24,7 @@ from ..pictures import Picture, chart, stacked_bars
 from ..pictures import ranges as range_bars
 from ..spec import Device, devices, find_device, html_table
 
+from .frontier import unbeaten
 from ..arguments import LARGEST, amount
 from ..units import dollars, plain
 
@@ -631,11 +632,7 @@ class Choice(NamedTuple):
 
 def frontier(choices: Iterable[Choice]) -> list[Choice]:
     "The choices that no other one beats in both days and money, the quickest first. Of equal ones the first is kept."
-    kept: list[Choice] = []
-    for choice in sorted(choices, key=lambda c: (c.days, c.money)):
-        if not kept or choice.money < kept[-1].money:
-            kept.append(choice)
-    return kept
+    return unbeaten(choices, key=lambda choice: (choice.days, choice.money))
 
 
 def cheapest_total(choices: Sequence[Choice], per_day: float) -> Choice:

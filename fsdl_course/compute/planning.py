@@ -24,6 +24,7 @@ from html import escape
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from .frontier import unbeaten
 from ..arguments import one_of, whole
 from .estimating import Estimate, estimate, stack_for
 from .memory import peak_memory, usable_memory
@@ -240,13 +241,8 @@ def rounded(value: float) -> float:
 
 def pareto(found: Iterable[Found]) -> tuple[Found, ...]:
     "Of all layouts those that no other beats in both seconds a step and device-seconds that are paid for: the fastest first; of equals, the simplest."
-    kept, least = [], math.inf
-    for one in sorted(found, key=lambda one: (rounded(one.step), one.rented, one[2:12])):
-        cost = rounded(one.step * one.rented)
-        if cost < least:
-            kept.append(one)
-            least = cost
-    return tuple(kept)
+    simplest_first = sorted(found, key=lambda one: (one.rented, one[2:12]))
+    return tuple(unbeaten(simplest_first, key=lambda one: (rounded(one.step), rounded(one.step * one.rented))))
 
 # %% ../../nbs/source/compute/planning.ipynb #ee62b9dd
 class Kind(NamedTuple):

@@ -28,6 +28,7 @@ from dataclasses import dataclass, replace
 from datetime import date as Day
 from pathlib import Path
 
+from .frontier import unbeaten
 from ..arguments import whole
 from ..spec import Cluster, Link, data_rows, devices, html_table, nearest
 
@@ -764,11 +765,8 @@ def refresh(folder: str | Path | None = None) -> Catalogue:
 # %% ../../nbs/source/compute/prices.ipynb #a369146b
 def frontier(offers: Iterable[Offer]) -> list[Offer]:
     "The offers that no other beats: for less money an hour there is no device as fast. By price, from the lowest."
-    found = []
-    for offer in sorted((o for o in offers if o.tflops and o.on_demand is not None), key=lambda o: (o.on_demand, -o.tflops)):
-        if not found or offer.tflops > found[-1].tflops:
-            found.append(offer)
-    return found
+    priced = (offer for offer in offers if offer.tflops and offer.on_demand is not None)
+    return unbeaten(priced, key=lambda offer: (offer.on_demand, -offer.tflops))
 
 # %% ../../nbs/source/compute/prices.ipynb #59d7a2ad
 WORDS = {
