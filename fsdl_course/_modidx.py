@@ -2677,6 +2677,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'fsdl_course.spec.devices': ('source/spec.html#devices', 'fsdl_course/spec.py'),
                                   'fsdl_course.spec.find_device': ('source/spec.html#find_device', 'fsdl_course/spec.py'),
                                   'fsdl_course.spec.flops_per_token': ('source/spec.html#flops_per_token', 'fsdl_course/spec.py'),
+                                  'fsdl_course.spec.helper': ('source/spec.html#helper', 'fsdl_course/spec.py'),
                                   'fsdl_course.spec.html_table': ('source/spec.html#html_table', 'fsdl_course/spec.py'),
                                   'fsdl_course.spec.layer_parts': ('source/spec.html#layer_parts', 'fsdl_course/spec.py'),
                                   'fsdl_course.spec.layout_table': ('source/spec.html#layout_table', 'fsdl_course/spec.py'),

@@ -133,3 +133,17 @@ def test_clusters_and_the_sheet():
     assert Cluster("GB300 (per GPU)", 144).per_node == 72 and Cluster("GB300 (per GPU)").price_per_hour is None
     own = Cluster(Device(name="my laptop", memory=8 * 2**30, tensor16=1e11), 2, link=Link("memory", 5e9, 1e-5))
     assert own.device.name == "my laptop" and own.link.bandwidth == 5e9
+
+
+# %% ../nbs/source/spec.ipynb #32c29339
+def test_methods_that_need_modules_above_find_them():
+    import fsdl_course
+
+    made = fsdl_course.Layout(tp=4).to("megatron", fsdl_course.MODELS["gpt2"])
+    assert made.data["--tensor-model-parallel-size"] == 4
+    for method, where in fsdl_course.spec.HELPERS.items():
+        owner, name = method.split(".")
+        assert callable(getattr(getattr(fsdl_course.spec, owner), name))
+        assert fsdl_course.spec.helper(method).__name__ == where.partition(":")[2]
+    with pytest.raises(KeyError, match="Layout.of"):
+        fsdl_course.spec.helper("Layout.of")
