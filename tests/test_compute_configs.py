@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from hypothesis import given, settings, strategies as st
 
 from fsdl_course.compute.configs import STACK_FORMS, Configuration, Job, can, lightning_arguments, parse_arguments, parse_yaml, read
@@ -164,3 +165,42 @@ def test_schedules_are_those_that_pytorch_knows():
 def test_the_module_needs_the_standard_library_only():
     code = "import sys, fsdl_course.compute.configs; sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'yaml', 'accelerate', 'lightning')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# %% ../nbs/source/compute/configs.ipynb #fa8f9f23
+def seen_by_accelerate(made, folder):
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
+    path = folder / "accelerate.yaml"
+    path.write_text(made.text)
+    return load_config_from_file(str(path)), _validate_launch_command(launch_command_parser().parse_args(["--config_file", str(path), "train.py"]))[0]
+
+
+ENGINES = {
+    "MULTI_GPU": Layout(dp=8, micro_batches=4, precision="autocast"),
+    "FSDP": Layout(dp=4, tp=2, zero=3, recompute="full", offload="all"),
+    "DEEPSPEED": Layout(dp=4, zero=2, offload="optimizer", precision="mixed", micro_batches=3),
+    "MEGATRON_LM": Layout(dp=2, tp=2, pp=2, zero=1, micro_batches=4, sequence_parallel=True, precision="mixed-fp32-grads", recompute="full"),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_accelerates_own_loader_and_launcher_understand_the_file(engine, tmp_path):
+    layout = ENGINES[engine]
+    made = layout.to("accelerate")
+    loaded, arguments = seen_by_accelerate(made, tmp_path)
+    assert str(loaded.distributed_type).endswith(engine) and loaded.num_processes == 8 // (2 if engine == "DEEPSPEED" else 1)
+    assert yaml.safe_load(made.text) == made.data
+    if engine == "FSDP":
+        assert arguments.use_fsdp and arguments.fsdp_version == 2 and arguments.fsdp_offload_params and arguments.parallelism_config_tp_size == 2
+    if engine == "DEEPSPEED":
+        assert arguments.use_deepspeed and arguments.zero_stage == 2 and arguments.offload_optimizer_device == "cpu" and arguments.gradient_accumulation_steps == 3
+    if engine == "MEGATRON_LM":
+        assert arguments.use_megatron_lm and arguments.megatron_lm_pp_degree == 2 and arguments.megatron_lm_sequence_parallelism and arguments.megatron_lm_recompute_num_layers == 1
+
+
+def test_accelerate_refuses_a_word_that_it_does_not_know(tmp_path):
+    made = Layout(dp=8).to("accelerate")
+    with pytest.raises(ValueError, match="unknown keys"):
+        seen_by_accelerate(dataclasses.replace(made, text=made.text + "\nbatch_size: 4"), tmp_path)
