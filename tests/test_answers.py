@@ -66,7 +66,7 @@ def test_imports_inside_an_answer_are_seen(answer):
 
 
 # %% ../nbs/source/answers.ipynb #b16eba46
-@pytest.mark.parametrize("answer", [theirs, direct, through_a_helper, nested, functools.lru_cache(wrapped), functools.partial(direct, 1), lambda x: theirs(x), Mine, Mine().call], ids=str)
+@pytest.mark.parametrize("answer", [theirs, direct, through_a_helper, nested, functools.lru_cache(wrapped), functools.partial(direct, 1), lambda x: theirs(x), Mine, Mine().call], ids="itself direct helper nested cached partial lambda class method".split())
 def test_what_was_to_be_written_is_found(answer):
     with pytest.raises(Wrong, match="uses `theirs`, which is the lesson's: write it yourself here"):
         expect_own(answer, theirs)
@@ -90,7 +90,7 @@ def own(x):
     return theirs_too
 
 
-@pytest.mark.parametrize("answer", [own, len, 3, None, "theirs", [theirs], int, functools.partial(own, 1)])
+@pytest.mark.parametrize("answer", [own, len, 3, None, "theirs", [theirs], int, functools.partial(own, 1)], ids="own builtin number none text list type partial".split())
 def test_other_answers_pass(answer):
     expect_own(answer, theirs)
 
