@@ -25,12 +25,12 @@ def shard(elements, n):
     "Elements of one part when `elements` are padded to a multiple of `n` and cut into `n` parts. Numbers or arrays."
     return -(-elements // n)
 
-
+# %% ../nbs/source/ledger.ipynb #15ce7e26
 def larger(a, b):
     "The larger of two numbers, or of two arrays place by place."
     return a * (a >= b) + b * (b > a)
 
-
+# %% ../nbs/source/ledger.ipynb #da2946b9
 def at_least(owner: str, name: str, value, least) -> None:
     "Refuse a number, or an array with a number, that is below `least`."
     holds = value >= least
@@ -64,7 +64,7 @@ class Tally(dict):
 # Numbers of optimizer state per parameter. "sgd" is SGD with momentum.
 OPTIMIZERS = {"adamw": 2, "adam": 2, "sgd": 1, "plain-sgd": 0}
 
-
+# %% ../nbs/source/ledger.ipynb #0d8fe6be
 def state_bytes(elements, n=1, zero=0, *, precision: str = "float32", optimizer: str = "adamw", part=None) -> Tally:
     """Bytes of model states on one of `n` ranks that share `elements` parameters by ZeRO stage `zero` (arXiv:1910.02054, section 5).
 
@@ -98,7 +98,7 @@ def layer_elements(model: Transformer, layout) -> tuple:
         return split + expert, 0
     return split, expert * (model.experts // layout.ep)
 
-
+# %% ../nbs/source/ledger.ipynb #c340aceb
 def end_elements(model: Transformer, layout) -> tuple:
     "Parameters on one tp rank of what comes (before the first layer, after the last layer)."
     parts, table = model.parts, shard(model.vocab, layout.tp) * model.hidden
@@ -106,7 +106,7 @@ def end_elements(model: Transformer, layout) -> tuple:
     tied_at_home = model.tied * (layout.pp == 1)
     return before, parts["final norm"] + table * (1 - tied_at_home)
 
-
+# %% ../nbs/source/ledger.ipynb #2c51b77a
 def stage_depths(model: Transformer, layout) -> tuple:
     "Layers of the (first, middle, last) stage as `stage_layers` deals them out; a stage that is not there has 0."
     each, left = model.layers // layout.pp, model.layers % layout.pp
@@ -122,7 +122,7 @@ class Share(NamedTuple):
     experts: int
     table: int
 
-
+# %% ../nbs/source/ledger.ipynb #7a4d8dd1
 def stage_shares(model: Transformer, layout) -> dict[str, Share]:
     "The share of a rank of the first, a middle and the last stage; numbers or arrays. A stage that is not there has nothing."
     first, middle, last = stage_depths(model, layout)
@@ -135,7 +135,7 @@ def stage_shares(model: Transformer, layout) -> dict[str, Share]:
         "last": Share(last, (after + last * dense) * (layout.pp > 1), last * experts, table),
     }
 
-
+# %% ../nbs/source/ledger.ipynb #fbc511ae
 def share_of(model: Transformer, layout: Layout, stage: int) -> Share:
     "The share of a rank of one stage, whose depth may be less than that of other middle ones."
     one_of("states", "stage", stage, range(layout.pp))
@@ -145,7 +145,7 @@ def share_of(model: Transformer, layout: Layout, stage: int) -> Share:
     more = depth - share.depth
     return Share(depth, share.dense + more * dense, share.experts + more * experts, share.table)
 
-
+# %% ../nbs/source/ledger.ipynb #f0070d33
 def buffer_part(model: Transformer, layout, share: Share, n):
     """Elements of one of `n` ranks' parts of all flat buffers of a stage, without experts that `ep` spreads.
 
@@ -190,7 +190,7 @@ def states(model: Transformer, layout=Layout(), *, optimizer: str = "adamw", uni
         fullest = held.total
     return held
 
-
+# %% ../nbs/source/ledger.ipynb #f075257c
 def _stage_states(model, layout, share: Share, n, optimizer, units) -> Tally:
     "Bytes of states on one rank of one stage."
     part = buffer_part(model, layout, share, n) if units is None else sum(shard(unit, n) for unit in units)
@@ -203,7 +203,7 @@ def _stage_states(model, layout, share: Share, n, optimizer, units) -> Tally:
     offloaded = {"optimizer": layout.offload != "none", "parameters": layout.offload == "all", "gradients": layout.offload == "all"}
     return Tally({kind: number * (1 - offloaded[kind]) for kind, number in held.items()})
 
-
+# %% ../nbs/source/ledger.ipynb #e58dea78
 def overhead(model: Transformer, optimizer: str = "adamw", *, tensors: int | None = None) -> Tally:
     "Bytes of what PyTorch's optimizer keeps besides: a 4-byte step counter for each tensor, if it is an Adam."
     one_of("overhead", "optimizer", optimizer, OPTIMIZERS)
@@ -215,7 +215,7 @@ def doublings(n):
     "How often 1 must be doubled to reach `n`: ceil(log2 n), for numbers and arrays up to 2**40."
     return sum((n > 2**power) * 1 for power in range(40))
 
-
+# %% ../nbs/source/ledger.ipynb #fed19ff5
 @dataclass(frozen=True)
 class Collective:
     "How a collective among n ranks is built from messages: steps in a row, messages that the busiest rank sends, and their size."
@@ -224,7 +224,7 @@ class Collective:
     chunked: bool
     how: str
 
-
+# %% ../nbs/source/ledger.ipynb #d4e898f4
 COLLECTIVES: dict[str, Collective] = {
     "broadcast": Collective(doublings, doublings, False, "binomial tree; the root sends most"),
     "reduce": Collective(doublings, lambda n: (n > 1) * 1, False, "binomial tree; each rank sends once"),
@@ -235,7 +235,7 @@ COLLECTIVES: dict[str, Collective] = {
     "all_to_all": Collective(lambda n: n - 1, lambda n: n - 1, True, "a chunk to each other rank"),
 }
 
-
+# %% ../nbs/source/ledger.ipynb #7e4126f3
 def collective_bytes(kind: str, elements, n, element_bytes=1):
     """Bytes that the busiest of `n` ranks sends. `elements` of the whole tensor: what is gathered, scattered, reduced or broadcast.
 
@@ -246,7 +246,7 @@ def collective_bytes(kind: str, elements, n, element_bytes=1):
     way = COLLECTIVES[kind]
     return way.sends(n) * (shard(elements, n) if way.chunked else elements) * element_bytes
 
-
+# %% ../nbs/source/ledger.ipynb #a96b8822
 def collective_seconds(kind: str, bytes, n, alpha, beta):
     """Seconds of a collective on a tensor of `bytes`, by the alpha-beta model: each step costs alpha + beta x bytes of its message.
 
@@ -302,7 +302,7 @@ def tp_bytes(model: Transformer, layout):
     apart = larger(larger(first * layer + before + alike(start), middle * layer), last * layer + after + alike(norm, finally_often))
     return together * (layout.pp == 1) + apart * (layout.pp > 1)
 
-
+# %% ../nbs/source/ledger.ipynb #6b1531cd
 def final_norm_sums(model: Transformer, layout):
     """How often ZeRO-2 and 3 take the final norm's gradient away in a step: after every micro-batch, as all else.
 
@@ -312,7 +312,7 @@ def final_norm_sums(model: Transformer, layout):
     late = (layout.schedule == "zb_h1") * model.tied * (layout.pp > 1) * (layout.pp - 1)
     return larger(layout.micro_batches - late, 1)
 
-
+# %% ../nbs/source/ledger.ipynb #dd7927c8
 def pp_bytes(model: Transformer, layout):
     """Bytes that the busiest pipeline stage sends per step: activations forwards, gradients backwards, for every chunk it has.
 
@@ -365,7 +365,7 @@ def norm_activations(model: Transformer, precision: str) -> int:
         return 2 * model.hidden * e + 2 * e                                   # in, out; mean and 1 / deviation
     return 2 * model.hidden * wide + wide + model.hidden * e                  # in, normalised, 1 / rms; out
 
-
+# %% ../nbs/source/ledger.ipynb #09617cf7
 def layer_activations(model: Transformer, layout, seq: int):
     """Bytes that one layer keeps of a micro-batch until its backward pass, if it keeps all or all but the attention's core.
 
@@ -382,12 +382,12 @@ def layer_activations(model: Transformer, layout, seq: int):
     tokens = layout.micro_batch * seq
     return tokens // norm_sharers(layout) * 2 * norm_activations(model, layout.precision) + tokens * (attention + ffn) // layout.tp
 
-
+# %% ../nbs/source/ledger.ipynb #194ff3c7
 def norm_sharers(layout):
     "Ranks that share the tokens of what tensor parallelism leaves whole: those of tp under sequence parallelism, else one."
     return layout.tp * layout.sequence_parallel + (1 - layout.sequence_parallel)
 
-
+# %% ../nbs/source/ledger.ipynb #e5dbb717
 def place_activations(model: Transformer, layout, seq: int):
     "Bytes that attention's knowledge of places takes in one pass over a chunk of layers."
     e = PRECISIONS[layout.precision].compute
@@ -441,7 +441,7 @@ def activations(model: Transformer, layout=Layout(), *, seq: int | None = None, 
     stages = {0, 1, layout.pp - 1} if stage is None else {stage}
     return max((stage_activations(model, layout, seq, number) for number in sorted(stages)), key=lambda held: held.total)
 
-
+# %% ../nbs/source/ledger.ipynb #f86b62e9
 def alone_activations(model: Transformer, layout, seq: int) -> Tally:
     "The peak of one micro-batch on a rank that has the whole depth of the model: after the forward pass, or where a layer is computed again."
     kept = chunk_activations(model, layout, seq, model.layers, True, True)
@@ -454,7 +454,7 @@ def copies_input(model: Transformer, layout) -> bool:
     "Whether a norm keeps a copy of its input, in 32 bits, so that the input of a layer that is computed again is one tensor more."
     return model.norm == "rmsnorm" and PRECISIONS[layout.precision].compute < 4
 
-
+# %% ../nbs/source/ledger.ipynb #37fbb972
 def recomputing(model: Transformer, layout, seq: int, kept: Tally, last: bool) -> Tally:
     "What a micro-batch keeps while the last layer of a chunk is computed again for its backward pass; `kept` where nothing is."
     if layout.recompute != "full":
@@ -464,7 +464,7 @@ def recomputing(model: Transformer, layout, seq: int, kept: Tally, last: bool) -
     once_more = layer_activations(model, layout, seq) - (not copies_input(model, layout)) * mine * model.hidden * e
     return Tally(activations=kept["activations"] + once_more - last * mine * norm_activations(model, layout.precision), logits=0 * kept["logits"])
 
-
+# %% ../nbs/source/ledger.ipynb #f3f5aa52
 def before_weights(model: Transformer, layout, seq: int, kept: Tally, depth: int, last: bool) -> Tally:
     """What a micro-batch keeps within its B where W comes later: a layer has got the gradient of what its last matrix gave, and nothing has gone yet.
 
@@ -479,7 +479,7 @@ def before_weights(model: Transformer, layout, seq: int, kept: Tally, depth: int
     layer = Tally(activations=ends + layer_activations(model, layout, seq) + tokens * h * e, logits=0)
     return layer + postponed_activations(model, layout, seq, depth - 1, last)
 
-
+# %% ../nbs/source/ledger.ipynb #5ae5215a
 def postponed_activations(model: Transformer, layout, seq: int, depth: int, last: bool) -> Tally:
     "Bytes kept of one micro-batch between its B and its W where both are apart: what goes into each matrix, and the gradient of what comes out."
     e, tokens, h = PRECISIONS[layout.precision].compute, layout.micro_batch * seq, model.hidden
@@ -526,14 +526,14 @@ KINDS = {
     "bytes": ("dp", "tp", "pp", "cp", "ep"),
 }
 
-
+# %% ../nbs/source/ledger.ipynb #16acd20e
 def value_text(field_name: str, value) -> str:
     "A value of one of a record's fields for people; — for one that is not there."
     if value is None:
         return "—"
     return f"{value:.4g} s" if field_name == "seconds" else bytes_text(value)
 
-
+# %% ../nbs/source/ledger.ipynb #d8442526
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """What a measurement and an estimate have in common: a job, and what it takes.
@@ -590,7 +590,7 @@ class Row:
         "Estimated - measured."
         return None if self.measured is None or self.estimated is None else self.estimated - self.measured
 
-
+# %% ../nbs/source/ledger.ipynb #9e1a616c
 class Comparison(list):
     "Rows of a measurement beside an estimate; a total is over the kinds that both know."
 

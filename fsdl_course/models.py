@@ -30,13 +30,13 @@ def rotary_angles(seq: int, head_dim: int, theta: float, device=None) -> Tensor:
     angles = torch.arange(seq, dtype=torch.float64, device=device)[:, None] * frequencies
     return torch.cat([angles, angles], dim=-1)
 
-
+# %% ../nbs/source/models.ipynb #5f94ba70
 def rotate(x_basd: Tensor, cos_sd: Tensor, sin_sd: Tensor) -> Tensor:
     "Turn each pair (i, i + head_dim/2) of the last dim by its token's angle."
     first, second = x_basd.chunk(2, dim=-1)
     return x_basd * cos_sd + torch.cat([-second, first], dim=-1) * sin_sd
 
-
+# %% ../nbs/source/models.ipynb #b55e3af0
 def alibi_slopes(heads: int) -> list[float]:
     "Each head's slope for ALiBi positions; the paper's rule, also where heads are no power of two (arXiv:2108.12409)."
     power = 2 ** math.floor(math.log2(heads))
@@ -44,7 +44,7 @@ def alibi_slopes(heads: int) -> list[float]:
     between = [2 ** (-4 * (2 * head + 1) / power) for head in range(heads - power)]
     return slopes + between
 
-
+# %% ../nbs/source/models.ipynb #28266018
 def alibi_bias(heads: int, seq: int, device=None) -> Tensor:
     "What ALiBi adds to the scores, (heads, seq, seq): minus slope times distance; -inf for what lies ahead."
     places = torch.arange(seq, dtype=torch.float64, device=device)
@@ -100,7 +100,7 @@ class Postponing(torch.autograd.Function):
         ctx.later(ctx.linear, x, gradient)
         return gradient @ weight, None, None, None
 
-
+# %% ../nbs/source/models.ipynb #f0051c52
 class Catching(torch.autograd.Function):
     "Nothing forwards; backwards, the gradients of a linear layer's weight and bias."
 
@@ -113,7 +113,7 @@ class Catching(torch.autograd.Function):
     def backward(ctx, _):
         return None, None, None, *ctx.linear.gradients(ctx.x, ctx.gradient)
 
-
+# %% ../nbs/source/models.ipynb #fa5952f5
 def weight_gradients(linear: Linear, x: Tensor, gradient: Tensor) -> None:
     "Add what was left for later, by `linear.later(linear, x, gradient)`, to the gradients of weight and bias; hooks on them are called as ever."
     with torch.enable_grad():
@@ -164,7 +164,7 @@ FUNCTIONS = {
     "silu": F.silu,
 }
 
-
+# %% ../nbs/source/models.ipynb #939316eb
 class FeedForward(nn.Module):
     "hidden -> ffn -> hidden, each token by itself; `gated` multiplies by a second projection (SwiGLU with silu)."
 
@@ -185,7 +185,7 @@ class FeedForward(nn.Module):
         y_bsf = FUNCTIONS[self.activation](first_bsf)
         return self.down(y_bsf * others[0] if others else y_bsf)
 
-
+# %% ../nbs/source/models.ipynb #ea1549d7
 class Experts(nn.Module):
     "A mixture of experts: a router picks `top_k` feed-forward blocks for each token and mixes what they say (arXiv:2401.04088)."
 
@@ -212,7 +212,7 @@ def make_norm(model: Transformer, device=None, dtype=None) -> nn.Module:
         return nn.RMSNorm(model.hidden, eps=model.norm_eps, device=device, dtype=dtype)
     return nn.LayerNorm(model.hidden, eps=model.norm_eps, bias=model.bias, device=device, dtype=dtype)
 
-
+# %% ../nbs/source/models.ipynb #ece88bc5
 class Block(nn.Module):
     "One layer: attention, then feed-forward, each on a normalised copy and added to what came in."
 
@@ -284,7 +284,7 @@ class Decoder(nn.Module):
         "The `score` of what the model says to `tokens_bs`."
         return self.score(self(tokens_bs), targets_bs, reduction)
 
-
+# %% ../nbs/source/models.ipynb #f07493c6
 def position_tensors(model: Transformer, seq: int, dtype, device) -> tuple[Tensor | None, ...]:
     "What attention needs to know of places: (cos_sd, sin_sd) if rotary, (None, None, bias_1ass) if ALiBi, else nothing."
     if model.positions == "rotary":
@@ -328,7 +328,7 @@ def again(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     return twice
 
-
+# %% ../nbs/source/models.ipynb #64dbee05
 def recompute(decoder: Decoder, what: str) -> Decoder:
     "Let the backward pass compute again 'none', only the attention's core ('selective') or all layers ('full'). Returns `decoder`."
     one_of("recompute", "what", what, ("none", "selective", "full"))
@@ -345,7 +345,7 @@ class Kept:
     def __init__(self, tensor: Tensor):
         self.tensor = tensor
 
-
+# %% ../nbs/source/models.ipynb #850007e0
 class Storages:
     "Bytes of distinct storages that somebody keeps: `live` now, and at the `peak` of their sum; {label: bytes}."
 
@@ -424,7 +424,7 @@ class SavedForBackward(Storages):
         finally:
             self._open.pop()
 
-
+# %% ../nbs/source/models.ipynb #d98b262f
 def watched(kept: SavedForBackward | None, label: str) -> AbstractContextManager:
     "Count what the block saves for the backward pass, if anybody wants to know."
     return nullcontext() if kept is None else kept.watch(label)

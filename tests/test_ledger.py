@@ -78,6 +78,25 @@ def test_the_stages_together_hold_the_model_and_the_fullest_is_one_of_them(layer
         states(model, Layout(pp=pp), stage=pp)
 
 
+# %% ../nbs/source/ledger.ipynb #7b85d943
+# arXiv:1910.02054, Table 1: GB of states on each device: {(billion parameters, devices): (stage 1, stage 2, stage 3)}
+PAPER = {
+    (7.5, 1): (120, 120, 120), (7.5, 4): (52.5, 41.3, 30), (7.5, 16): (35.6, 21.6, 7.5), (7.5, 64): (31.4, 16.6, 1.88),
+    (7.5, 256): (30.4, 15.4, 0.47), (7.5, 1024): (30.1, 15.1, 0.12),
+    (128, 1): (2048, 2048, 2048), (128, 4): (896, 704, 512), (128, 16): (608, 368, 128), (128, 64): (536, 284, 32),
+    (128, 256): (518, 263, 8), (128, 1024): (513, 257, 2),
+    (1000, 1): (16000, 16000, 16000), (1000, 4): (7000, 5500, 4000), (1000, 16): (4750, 2875, 1000), (1000, 64): (4187, 2218, 250),
+    (1000, 256): (4046, 2054, 62.5), (1000, 1024): (4011, 2013, 15.6),
+}
+
+
+@pytest.mark.parametrize("billions, n", PAPER)
+def test_the_ledger_gives_the_zero_papers_table(billions, n):
+    for zero, published in enumerate(PAPER[billions, n], 1):
+        assert state_bytes(int(billions * 1e9), n, zero, precision="mixed").total / 1e9 == pytest.approx(published, rel=0.025)
+    assert state_bytes(int(billions * 1e9), n, 0, precision="mixed").total / 1e9 == pytest.approx(16 * billions)
+
+
 # %% ../nbs/source/ledger.ipynb #5b4ecb93
 @pytest.mark.parametrize("kind", COLLECTIVES)
 def test_what_a_collective_sends(kind):
@@ -153,22 +172,3 @@ def test_records_and_tallies():
     assert overhead(MODELS["gpt2"]) == {"overhead": 4 * len(MODELS["gpt2"].tensors)}
     assert overhead(MODELS["gpt2"], "sgd").total == 0
     assert "total" in Tally(dp=1)._repr_html_() and "<pre>" in Tally(dp=np.array([1, 2]))._repr_html_()
-
-
-# %% ../nbs/source/ledger.ipynb #7b85d943
-# arXiv:1910.02054, Table 1: GB of states on each device: {(billion parameters, devices): (stage 1, stage 2, stage 3)}
-PAPER = {
-    (7.5, 1): (120, 120, 120), (7.5, 4): (52.5, 41.3, 30), (7.5, 16): (35.6, 21.6, 7.5), (7.5, 64): (31.4, 16.6, 1.88),
-    (7.5, 256): (30.4, 15.4, 0.47), (7.5, 1024): (30.1, 15.1, 0.12),
-    (128, 1): (2048, 2048, 2048), (128, 4): (896, 704, 512), (128, 16): (608, 368, 128), (128, 64): (536, 284, 32),
-    (128, 256): (518, 263, 8), (128, 1024): (513, 257, 2),
-    (1000, 1): (16000, 16000, 16000), (1000, 4): (7000, 5500, 4000), (1000, 16): (4750, 2875, 1000), (1000, 64): (4187, 2218, 250),
-    (1000, 256): (4046, 2054, 62.5), (1000, 1024): (4011, 2013, 15.6),
-}
-
-
-@pytest.mark.parametrize("billions, n", PAPER)
-def test_the_ledger_gives_the_zero_papers_table(billions, n):
-    for zero, published in enumerate(PAPER[billions, n], 1):
-        assert state_bytes(int(billions * 1e9), n, zero, precision="mixed").total / 1e9 == pytest.approx(published, rel=0.025)
-    assert state_bytes(int(billions * 1e9), n, 0, precision="mixed").total / 1e9 == pytest.approx(16 * billions)
