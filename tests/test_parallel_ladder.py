@@ -4,7 +4,9 @@ import functools
 import itertools
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
+from torch import nn
 
 from fsdl_course.ledger import Tally
 from fsdl_course.parallel.ladder import Rung, climb, ladder_table, ticked
@@ -117,3 +119,22 @@ def test_random_layouts_hold(job):
 @given(jobs())
 def test_many_random_layouts_hold(job):
     hold_a_random_layout(job)
+
+
+# %% ../nbs/source/parallel/ladder.ipynb #00444e43
+def perceptron():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(7, 10), nn.Tanh(), nn.Sequential(nn.Linear(10, 10), nn.Tanh()), nn.Linear(10, 3))
+
+
+def digits(step):
+    generator = torch.Generator().manual_seed(step)
+    return torch.randn(12, 7, generator=generator, dtype=torch.float64), torch.randint(3, (12,), generator=generator)
+
+
+@pytest.mark.parametrize("zero, offload", [(1, "none"), (2, "optimizer"), (3, "all"), (3, "none")])
+def test_any_module_trains_sharded_as_on_one_device(zero, offload):
+    one = train(perceptron, Layout(precision="float64"), data=digits)
+    two = train(perceptron, Layout(dp=2, zero=zero, micro_batches=2, offload=offload, precision="float64"), data=digits)
+    assert two.difference(one) <= 1e-10 and two.replicas_agree
+    assert max(abs(a - b) for a, b in zip(two.losses + two.grad_norms, one.losses + one.grad_norms, strict=True)) <= 1e-10

@@ -79,7 +79,7 @@ def leeway(model: Transformer, layout: Layout) -> int:
     numbers = selective * 4 * model.heads * model.head_dim // layout.tp + (selective or layout.sequence_parallel) * 3 * model.hidden
     return late * layout.micro_batch * model.seq * numbers * PRECISIONS[layout.precision].compute
 
-
+# %% ../../nbs/source/parallel/ladder.ipynb #4b02d1c3
 def misheld(rung: Rung) -> list[str]:
     "Where ranks hold other bytes than the ledger says, a sentence each."
     found, more = [], leeway(rung.run.model, rung.run.layout)

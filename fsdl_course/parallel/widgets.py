@@ -9,8 +9,10 @@ __all__ = ['CHOICES', 'schedule_view', 'schedule_explorer', 'layout_parts', 'lay
 import ipywidgets
 
 from .. import schedules
-from ..spec import SCHEDULES, html_table
-from ..widgets import Explorer, control
+from . import explore
+from ..pictures import Picture
+from ..spec import MODELS, RECOMPUTE, SCHEDULES, devices, html_table
+from ..widgets import Explorer, control, drawn
 
 # %% ../../nbs/source/parallel/widgets.ipynb #f4a57b89
 def schedule_view(schedule: str = "1f1b", stages: int = 4, micro_batches: int = 8, virtual_stages: int = 2,
@@ -54,14 +56,6 @@ def schedule_explorer() -> Explorer:
         "weight_gradient": slider(real, "W, units of time", 1, 0, 4, 0.5),
         "hop": slider(real, "hop, units of time", 0, 0, 2, 0.25),
     }, schedule_view, prepare)
-
-# %% ../../nbs/source/parallel/widgets.ipynb #2dedf145
-import ipywidgets
-
-from . import explore
-from ..pictures import Picture
-from ..spec import MODELS, RECOMPUTE, devices
-from ..widgets import Explorer, control, drawn
 
 # %% ../../nbs/source/parallel/widgets.ipynb #14e6f43b
 def layout_parts(model: str, device: str, **numbers) -> tuple[str, list[Picture]]:
