@@ -40,9 +40,7 @@ ABOVE = {
 # (module, what it imports): why it may, although the rule says no. An entry that is no longer needed fails a test.
 EXCEPTIONS = {}
 # (module, what it imports): why this import closes a circle. The same holds.
-CIRCLES = {
-    ("parallel.engine", "parallel.training"): "what both share has no module of its own yet",
-}
+CIRCLES = {}
 # What may be imported when these are: nothing but the standard library, so that they load at once and run in a browser
 LIGHT = {*GROUND, "compute"}
 THIRD_PARTY = {("pictures", "drawsvg"): "a small library of pure Python that draws SVG"}
