@@ -9,6 +9,7 @@ import pytest
 from browser import Watched, chromium, served
 
 from tools import docs
+from tools.site import DocsError, api, cells, finish, links, project
 
 ROOT = Path(__file__).resolve().parent.parent
 RAW_TEX = re.compile(r"\\(?:frac|text|left|right|begin|end|alpha|beta|sum|cdot|times|le|ge|mathrm|[()\[\]])|\$\$|(?<!\w)\$[^$\d\s][^$\n]*\$")
@@ -22,8 +23,8 @@ def stream(text: str) -> dict:
     return {"output_type": "stream", "name": "stdout", "text": text}
 
 
-def sources(cells: list[dict]) -> str:
-    return "\n".join(cell["source"] for cell in docs.stage_cells(cells, "test.ipynb"))
+def sources(notebook: list[dict]) -> str:
+    return "\n".join(cell["source"] for cell in cells.stage_cells(notebook, "test.ipynb"))
 
 
 EXERCISE = [
@@ -38,7 +39,7 @@ EXERCISE = [
 
 
 def test_an_exercise_shows_its_stub_and_folds_its_solution():
-    staged = docs.stage_cells(EXERCISE, "test.ipynb")
+    staged = cells.stage_cells(EXERCISE, "test.ipynb")
     stub, call, opening, solution, closing = (cell["source"] for cell in staged[1:])
     assert "NotImplementedError" in stub and "return 2 * x" not in stub
     assert call == 'check("double", double)' and not staged[2]["outputs"]
@@ -48,50 +49,165 @@ def test_an_exercise_shows_its_stub_and_folds_its_solution():
 
 
 def test_checks_and_tests_are_folded_and_mutants_left_out():
-    check = docs.stage_cells(EXERCISE, "test.ipynb")[0]["source"]
+    check = cells.stage_cells(EXERCISE, "test.ipynb")[0]["source"]
     assert check.startswith('#| code-fold: true\n#| code-summary: "How answers are checked"\n@checker')
     assert "adds" not in sources(EXERCISE)
-    test = docs.stage_cells([code("%%ipytest -q\n\ndef test_a():\n    assert True", stream(".. [100%]\n2 passed in 0.01s"))], "test.ipynb")[0]
+    test = cells.stage_cells([code("%%ipytest -q\n\ndef test_a():\n    assert True", stream(".. [100%]\n2 passed in 0.01s"))], "test.ipynb")[0]
     assert test["source"] == '#| code-fold: true\n#| code-summary: "Tests (2 passed)"\ndef test_a():\n    assert True'
     assert not test["outputs"]
 
 
 def test_the_courses_own_directives_do_not_reach_the_page():
-    cells = [code("#| default_exp spec"), code("#| hide\nimport ipytest"), code("#| export ledger\nx = 1"), code("#| setup\ny = 2"), code("#| fig-cap: A ring\nz = 3")]
-    assert sources(cells) == "x = 1\ny = 2\n#| fig-cap: A ring\nz = 3"
+    notebook = [code("#| default_exp spec"), code("#| hide\nimport ipytest"), code("#| export ledger\nx = 1"), code("#| setup\ny = 2"), code("#| fig-cap: A ring\nz = 3")]
+    assert sources(notebook) == "x = 1\ny = 2\n#| fig-cap: A ring\nz = 3"
 
 
-def test_long_cells_of_the_package_are_folded():
-    long = "class Ring:\n" + "\n".join(f"    x{n} = {n}" for n in range(40))
-    assert sources([code(f"#| export\n{long}")]) == f'#| code-fold: true\n#| code-summary: "Ring (41 lines)"\n{long}'
-    assert sources([code(long)]) == long
+def test_imports_are_folded_and_copied_answers_left_out():
+    notebook = [code("import math\nfrom os import path"), code("import math\nx = math.pi"), code("#| copy ring: the package's\n#| says: yourself\nanswer = all_reduce"), code("#| copy ring\n#| fair\nb = 2")]
+    staged = cells.stage_cells(notebook, "test.ipynb")
+    assert [cell["source"] for cell in staged] == ['#| code-fold: true\n#| code-summary: "Imports"\nimport math\nfrom os import path', "import math\nx = math.pi"]
+
+
+def test_a_widget_is_shown_by_the_picture_that_was_saved_with_it():
+    live = {cells.WIDGET: {"model_id": "x"}, "text/plain": "Explorer()"}
+    shown = [cells.page_output({"output_type": "execute_result", "data": live | more})["data"] for more in ({"text/html": ["<p>", "a</p>"]}, {"image/svg+xml": "<svg/>"}, {})]
+    assert [list(data) for data in shown] == [["text/html"]] * 3
+    assert "<p>a</p>" in shown[0]["text/html"] and "<svg/>" in shown[1]["text/html"] and "JupyterLab" in shown[2]["text/html"]
 
 
 def test_an_exercise_without_a_check_call_is_an_error():
-    with pytest.raises(docs.DocsError, match=r"test.ipynb: exercise 'double' has no cell `check"):
-        docs.stage_cells(EXERCISE[:2], "test.ipynb")
+    with pytest.raises(DocsError, match=r"test.ipynb: exercise 'double' has no cell `check"):
+        cells.stage_cells(EXERCISE[:2], "test.ipynb")
 
 
 def test_terminal_colours_become_html():
-    assert docs.ansi_html("\x1b[31mred\x1b[0m <a> \x1b[1;32mgo\x1b[39m bold\x1b[22m") == (
+    assert cells.ansi_html("\x1b[31mred\x1b[0m <a> \x1b[1;32mgo\x1b[39m bold\x1b[22m") == (
         '<span class="ansi-red">red</span> &lt;a&gt; <span class="ansi-green ansi-bold">go</span><span class="ansi-bold"> bold</span>'
     )
-    assert docs.ansi_html("\x1b[38;5;12mx\x1b[2K") == "x"
-    error = docs.page_output({"output_type": "error", "ename": "E", "evalue": "v", "traceback": ["\x1b[31mE\x1b[0m: v"]})
+    assert cells.ansi_html("\x1b[38;5;12mx\x1b[2K") == "x"
+    error = cells.page_output({"output_type": "error", "ename": "E", "evalue": "v", "traceback": ["\x1b[31mE\x1b[0m: v"]})
     assert error["data"]["text/html"] == '<pre class="ansi ansi-error"><code><span class="ansi-red">E</span>: v</code></pre>'
 
 
 def test_names_are_linked_in_prose_only():
-    text = "# `half`\n\nUse `half` and `half`.\n\n```python\n`half`\n```\n\n[`half`](x) and $`half`$ `halves`"
-    linked = docs.link_names(text, {"half": "api/spec.md#half"}, "../")
-    assert linked == text.replace("Use `half`", "Use [`half`](../api/spec.md#half)")
+    text = "# `Half`\n\nUse `Half` and `Half`.\n\n```python\n`Half`\n```\n\n[`Half`](x) and $`Half`$ `Halves`"
+    linked = links.link_names(text, {"Half": "source/spec.ipynb#Half"}, "../")
+    assert linked == text.replace("Use `Half`", "Use [`Half`](../source/spec.ipynb#Half)")
+
+
+def test_an_ordinary_word_is_linked_only_where_it_must_be_a_name():
+    places = {"count": "source/spec.ipynb#count"}
+    assert links.link_names("`count`", places, "") == "`count`"
+    for text, sure in (("`count()`", ()), ("`count`", {"count"}), ("`count` of [spec](../source/spec.ipynb)", ())):
+        assert "](source/spec.ipynb#count)" in links.link_names(text, places, "", sure)
+    assert project.imported([code("from fsdl_course.spec import (\n    Layout, count\n)")], {"spec.count": "there"}) == {"count": "there"}
+
+
+SHAPES = '''"""Shapes, for a test"""
+__all__ = ["SIDES", "Shape", "area"]
+SIDES = 4  # of a square
+class Shape:
+    """A shape. It has sides.
+
+    sides: how many. name: what it is called (`area` gives its size).
+    """
+    sides: int
+    name: str = "square"
+    def grow(self, by):
+        "Larger by `by`."
+    def _hidden(self):
+        "No."
+def area(shape, *, a_rather_long_name: float = 1.0, another_long_name: float = 2.0, and_one_more: int = 3) -> float:
+    """The area | of `shape`."""
+    return shape.sides
+'''
+
+
+@pytest.fixture
+def shapes(tmp_path):
+    "A package of one module and its notebook; its root."
+    package, notebooks = tmp_path / api.PACKAGE, tmp_path / "nbs" / "source"
+    package.mkdir()
+    notebooks.mkdir(parents=True)
+    (package / "shapes.py").write_text(SHAPES)
+    (package / "__init__.py").write_text(f"from {api.PACKAGE}.shapes import area\n__all__ = ['area']\n")
+    body = SHAPES.split("\n", 2)[2]
+    constant, definitions = body.split("\n", 1)
+    text = {"cell_type": "markdown", "metadata": {}}
+    notebook = [
+        text | {"source": "# fsdl_course.shapes\n\n> Shapes, for a test\n\nWhy they are so."},
+        code("#| default_exp shapes"), code("#| export\nimport math"), code("#| export\n_half = 0.5\ndef _quarter(): ..."),
+        code(f"#| export\n{constant}"), code(f"#| export\n{definitions}"), code("area(Shape())", stream("4")),
+        text | {"source": "## Tests\n\nOf areas."}, code("%%ipytest -q\ndef test_area(): ...", stream("3 passed in 0.1s")),
+    ]
+    (notebooks / "shapes.ipynb").write_text(json.dumps({"cells": notebook, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    return tmp_path
+
+
+def test_an_api_page_is_its_notebook_with_the_names_first(shapes):
+    stage = project.Stage(shapes / "_proc", shapes, api.modules(shapes))
+    stage.main = api.all_main_names(stage.modules, shapes)
+    stage.symbols = api.symbols(stage.modules, stage.main)
+    assert stage.main == {"shapes": ["area"]}
+    assert stage.symbols["Shape.grow"] == "source/shapes.ipynb#Shape.grow" and "Shape._hidden" not in stage.symbols
+    project.stage_notebook(shapes / "nbs" / "source" / "shapes.ipynb", stage)
+    page = [cell["source"] for cell in json.loads((shapes / "_proc" / "source" / "shapes.ipynb").read_text())["cells"]]
+    assert page[1] == "Why they are so."
+    assert "| [`area`](#area) | The area \\| of `shape` |" in page[2] and "Also here: [`Shape`](#Shape) · [`SIDES`](#SIDES)" in page[2]
+    assert 'code-summary: "Imports"' in page[3] and 'code-summary: "_quarter (2 lines)"' in page[4]
+    assert page[5:7] == ['<span id="SIDES"></span>', "SIDES = 4  # of a square"]
+    assert page[7].startswith("### `Shape` {#Shape}\n\n```python\nclass Shape:\n    sides: int\n    name: str = \"square\"\n```\n\nA shape. It has sides.\n\n")
+    assert "`sides`: how many. `name`: what it is called ([`area`](../source/shapes.ipynb#area) gives its size)." in page[7]
+    assert page[8].startswith("#### `Shape.grow` {#Shape.grow}") and "`by`." in page[8]
+    assert "def area(\n    shape,\n    *,\n    a_rather_long_name: float = 1.0,\n" in page[9]
+    assert 'code-summary: "Source"' in page[10] and "_hidden" in page[10] and page[11] == "area(Shape())"
+    assert page[12].startswith("## Tests\n\nOf areas.\n\n<details") and "3 tests, all passed" in page[12]
+    assert page[13] == "def test_area(): ..." and page[14].strip() == "</details>"
+    overview = api.overview(stage.modules, stage.main)
+    assert "| [`shapes`](shapes.ipynb) | Shapes, for a test |" in overview and "[`area`](shapes.ipynb#area)" in overview
+
+
+def test_a_notebook_that_was_not_exported_is_an_error(shapes):
+    (shapes / api.PACKAGE / "shapes.py").unlink()
+    with pytest.raises(DocsError, match="make export"):
+        api.modules(shapes)
+
+
+def test_a_name_of_two_modules_has_no_place_unless_one_is_the_main_one(shapes):
+    (shapes / api.PACKAGE / "forms.py").write_text('"""Forms"""\n__all__ = ["area", "Shape"]\ndef area(): ...\nclass Shape: ...\n')
+    (shapes / "nbs" / "source" / "forms.ipynb").write_text("{}")
+    found = api.modules(shapes)
+    places = api.symbols(found, api.all_main_names(found, shapes))
+    assert places["area"] == "source/shapes.ipynb#area" and places["Shape"] == "" and places["forms.Shape"] == "source/forms.ipynb#Shape"
+
+
+def test_nbdevs_own_docs_commands_leave_the_menu_and_the_settings_as_they_are(tmp_path, monkeypatch):
+    from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
+
+    shutil.copyfile(ROOT / "pyproject.toml", tmp_path / "pyproject.toml")
+    (tmp_path / "nbs").mkdir()
+    for name in ("nbdev.yml", "sidebar.yml", "_quarto.yml"):
+        shutil.copyfile(ROOT / "nbs" / name, tmp_path / "nbs" / name)
+    monkeypatch.chdir(tmp_path)
+    refresh_quarto_yml()
+    nbdev_sidebar.__wrapped__()
+    for name in ("nbdev.yml", "sidebar.yml", "_quarto.yml"):
+        assert (tmp_path / "nbs" / name).read_text() == (ROOT / "nbs" / name).read_text(), name
+
+
+def test_lines_of_code_know_their_indentation():
+    made = finish.split_lines('<span class="kw">def</span> f():\n    <span class="st">"a\n    b"</span>\n')
+    assert made == (
+        '<span class="line"><span class="kw">def</span> f():</span>\n<span class="line" style="--in:4">    <span class="st">"a</span></span>\n'
+        '<span class="line" style="--in:4"><span class="st">    b"</span></span>\n<span class="line"></span>'
+    )
 
 
 def test_formulas():
     formula = (r"\frac{N-1}{N}", False)
-    assert "<mfrac>" in docs.mathml([formula])[formula] and "frac{" not in docs.mathml([formula])[formula]
-    with pytest.raises(docs.DocsError, match="unexpected control sequence"):
-        docs.mathml([(r"\nosuchthing{x}", False)])
+    assert "<mfrac>" in finish.mathml([formula])[formula] and "frac{" not in finish.mathml([formula])[formula]
+    with pytest.raises(DocsError, match="unexpected control sequence"):
+        finish.mathml([(r"\nosuchthing{x}", False)])
 
 
 def test_problems_are_found(tmp_path):
@@ -101,7 +217,7 @@ def test_problems_are_found(tmp_path):
     )
     (tmp_path / "b.html").write_text('<h2 id="there">x</h2>')
     (tmp_path / "s.css").write_text("@import url(https://example.org/font.css);")
-    assert docs.problems(tmp_path) == [
+    assert finish.problems(tmp_path) == [
         "a.html: loads https://example.org/x.js",
         "a.html: no.png is not there",
         "a.html: loads //example.org/y.png",
@@ -113,7 +229,7 @@ def test_problems_are_found(tmp_path):
 
 def test_web_fonts_are_dropped(tmp_path):
     (tmp_path / "t.css").write_text("@import url(https://example.org/css2?family=A:wght@300;400&display=swap);:root{--x:1}")
-    docs.drop_web_fonts(tmp_path)
+    finish.drop_web_fonts(tmp_path)
     assert (tmp_path / "t.css").read_text() == ":root{--x:1}"
 
 
@@ -133,36 +249,50 @@ def site(tmp_path_factory):
 
 def lesson_with_exercise() -> str:
     "A lesson that has an exercise: its page without the suffix."
-    for path in docs.notebooks():
+    for path in project.notebooks(docs.NOTEBOOKS):
         if path.relative_to(docs.NOTEBOOKS).parts[0] != "source" and "#| exercise " in path.read_text(encoding="utf-8"):
             return path.relative_to(docs.NOTEBOOKS).with_suffix("").as_posix()
     pytest.fail("no lesson has an exercise")
 
 
-def test_every_notebook_and_module_has_its_page(site):
-    for path in docs.notebooks():
-        assert (site / path.relative_to(docs.NOTEBOOKS)).with_suffix(".html").is_file()
-    for module in docs.modules(ROOT / docs.PACKAGE):
-        page = (site / "api" / module.replace(".", "/")).with_suffix(".html").read_text(encoding="utf-8")
-        for name in docs._exports(docs._module_file(ROOT / docs.PACKAGE, module)):
-            assert f'id="{name}"' in page, f"{name} is not on the page of {module}"
+def html_of(site: Path, notebook: str) -> Path:
+    return site / notebook.replace(".ipynb", ".html")
+
+
+def test_every_notebook_has_its_page_and_every_name_its_place(site):
+    for path in project.notebooks(docs.NOTEBOOKS):
+        assert html_of(site, path.relative_to(docs.NOTEBOOKS).as_posix()).is_file()
+    found = api.modules(ROOT)
+    main = api.all_main_names(found, ROOT)
+    assert {"spec", "parallel.processes", "compute.planning"} <= main.keys() <= {module.name for module in found}
+    overview = (site / "source" / "index.html").read_text(encoding="utf-8")
+    for module in found:
+        page = html_of(site, module.page).read_text(encoding="utf-8")
+        places = re.findall(r'\sid="([^"]+)"', page)
+        assert len(places) == len(set(places)), f"{module.page}: {[place for place in places if places.count(place) > 1]}"
+        assert f'href="{html_of(Path(), module.page).as_posix().removeprefix("source/")}"' in overview, module.name
+        if not module.is_package:
+            for name in module.exports:
+                assert name in places, f"{name} is not on the page of {module.name}"
+
+
+def test_the_page_of_a_package_leads_to_every_name_that_it_offers(site):
+    for package in ("parallel", "compute"):
+        module = __import__(f"{api.PACKAGE}.{package}", fromlist=["_NAMES"])
+        page = (site / "source" / package / "index.html").read_text(encoding="utf-8")
+        for home, names in module._NAMES.items():
+            for name in names:
+                assert re.search(rf'href="{home}\.html(#{name})?"', page), f"{package}: {name}"
 
 
 def test_links_resolve_and_nothing_is_fetched_from_elsewhere(site):
-    assert docs.problems(site) == []
-
-
-def test_source_links_lead_to_the_definition(site):
-    page = (site / "api" / "exercises.html").read_text(encoding="utf-8")
-    lines = (ROOT / docs.PACKAGE / "exercises.py").read_text(encoding="utf-8").split("\n")
-    place = re.search(r'id="reveal".*?source/fsdl_course/exercises\.html#L-(\d+)', page, re.S)
-    assert lines[int(place[1]) - 1].startswith("def reveal(")
+    assert finish.problems(site) == []
 
 
 def test_no_directive_and_no_solution_marker_on_any_page(site):
-    for path in [site / "index.html", *(site / f"{lesson_with_exercise()}.html",)]:
+    for path in [site / "index.html", site / f"{lesson_with_exercise()}.html", site / "source" / "exercises.html"]:
         text = re.sub(r"<[^>]+>", "", path.read_text(encoding="utf-8"))
-        for mark in ("#| ", "### BEGIN SOLUTION", "%%ipytest", "default_exp"):
+        for mark in ("#| export", "#| mutant", "#| code-fold", "### BEGIN SOLUTION", "%%ipytest", "default_exp"):
             assert mark not in text, f"{mark!r} is on {path.name}"
 
 
@@ -170,21 +300,19 @@ def test_a_failing_build_keeps_the_old_site(tmp_path):
     "A broken link is an error that names it, and the site of before stays."
     root = tmp_path / "course"
     (root / "nbs").mkdir(parents=True)
-    (root / "tools").mkdir()
-    (root / docs.PACKAGE).mkdir()
-    shutil.copytree(ROOT / "tools" / "site", root / "tools" / "site")
-    shutil.copyfile(ROOT / "_quarto.yml", root / "_quarto.yml")
-    for name in ("styles.css", "nbdev.yml"):
-        shutil.copyfile(ROOT / "nbs" / name, root / "nbs" / name)
+    (root / "_quarto.yml").write_text((ROOT / "_quarto.yml").read_text().replace("href: source/index.md", "href: index.ipynb"))
+    (root / "LICENSE").write_text("You may.\n")
+    shutil.copyfile(ROOT / "nbs" / "styles.css", root / "nbs" / "styles.css")
 
     def write(text: str) -> None:
         cell = {"cell_type": "markdown", "metadata": {}, "source": f"# A course\n\n> A promise\n\n{text}"}
         (root / "nbs" / "index.ipynb").write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
 
-    write("Half is $\\frac{1}{2}$.")
-    assert docs.build(root / "_docs", root / "_proc", root) == ["api/index.html", "index.html"]
+    write("Half is $\\frac{1}{2}$. [The licence](../LICENSE), [nbs](../nbs)")
+    assert docs.build(root / "_docs", root / "_proc", root) == ["files/LICENSE.html", "index.html"]
+    assert "You may." in (root / "_docs" / "files" / "LICENSE.html").read_text()
     write("[gone](gone.ipynb)")
-    with pytest.raises(docs.DocsError, match=r"index.html: broken link gone.html"):
+    with pytest.raises(DocsError, match=r"index.html: broken link gone.html"):
         docs.build(root / "_docs", root / "_proc", root)
     assert "<mfrac>" in (root / "_docs" / "index.html").read_text()
 
@@ -206,7 +334,7 @@ def address(site):
 def test_three_pages_load_cleanly(browser, address, scheme, width):
     "The front page, a lesson and an API page: no failed request, none to another host, no console error, no raw TeX, nothing too wide."
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
-    for name in ("index", lesson_with_exercise(), "api/exercises"):
+    for name in ("index", lesson_with_exercise(), "source/exercises"):
         watched = Watched(context, address)
         page = watched.page
         page.goto(f"{address}/{name}.html", wait_until="load")
@@ -220,6 +348,10 @@ def test_three_pages_load_cleanly(browser, address, scheme, width):
             return copy.textContent }""")
         assert not RAW_TEX.search(prose), RAW_TEX.search(prose)
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{name} is wider than the window"
+        # Code wraps; what it printed may be wider than the column, and then scrolls there
+        for selector, rule in ((".sourceCode pre", "item.scrollWidth <= item.clientWidth"), (".cell-output pre", "['auto', 'scroll'].includes(getComputedStyle(item).overflowX)")):
+            wrong = page.evaluate(f"[...document.querySelectorAll('{selector}')].filter(item => !({rule})).map(item => item.textContent)")
+            assert wrong == [], f"{name}: {selector}"
         # Text can be read: the page's own colours differ strongly
         light = page.evaluate("""() => {
             const shade = colour => colour.match(/[\\d.]+/g).slice(0, 3).map(Number).reduce((a, b) => a + b) / 765;
@@ -227,6 +359,43 @@ def test_three_pages_load_cleanly(browser, address, scheme, width):
             return [shade(style.color), shade(style.backgroundColor)] }""")
         assert abs(light[0] - light[1]) > 0.6 and (light[1] < 0.5) == (scheme == "dark"), f"{name}: {light}"
         page.close()
+    context.close()
+
+
+def test_what_a_visitor_and_a_keyboard_meet_first(browser, address):
+    "The map is on the first screen, the first stop of the tab key leads past the menu, and copied code is the code."
+    context = browser.new_context(viewport={"width": 1360, "height": 900}, permissions=["clipboard-read", "clipboard-write"])
+    watched = Watched(context, address)
+    page = watched.page
+    page.goto(f"{address}/index.html", wait_until="load")
+    box = page.locator("main img").first.bounding_box()
+    assert box["y"] + box["height"] < 900 and box["height"] > 200
+
+    page.keyboard.press("Tab")
+    skip = page.locator(".skip-link")
+    assert skip.evaluate("item => item === document.activeElement") and skip.bounding_box()["y"] >= 0
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "quarto-document-content"
+
+    block = page.locator(".code-copy-outer-scaffold", has_text="train(small")
+    block.hover()
+    block.locator(".code-copy-button").click()
+    source = next(cell["source"] for cell in json.loads((ROOT / "nbs" / "index.ipynb").read_text())["cells"] if "train(small" in "".join(cell["source"]))
+    assert page.evaluate("navigator.clipboard.readText()").rstrip() == "".join(source).rstrip()
+    assert watched.wrong == []
+    context.close()
+
+
+def test_saved_widgets_show_their_picture(browser, address):
+    context = browser.new_context(viewport={"width": 1360, "height": 900})
+    page = context.new_page()
+    page.goto(f"{address}/04_compute/12_explore.html", wait_until="load")
+    stills = page.locator(".still")
+    saved = (ROOT / "nbs" / "04_compute" / "12_explore.ipynb").read_text(encoding="utf-8").count(cells.WIDGET)
+    assert stills.count() == saved > 0
+    for still in stills.all():
+        size = still.locator("svg, img").first.bounding_box()
+        assert size["width"] > 300 and size["height"] > 50
     context.close()
 
 

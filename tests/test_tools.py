@@ -329,9 +329,12 @@ def test_links_of_the_readme_lead_somewhere():
 
 
 def test_the_sidebar_follows_the_folders():
-    text = sidebar.sidebar_text([Path("03_parallel/02_b.ipynb"), Path("index.ipynb"), Path("03_parallel/01_a.ipynb"), Path("00_v.ipynb")])
-    order = [line.split("- ")[1] for line in text.split("\n") if "- " in line]
-    assert order == ["index.ipynb", "00_v.ipynb", "section: Distributed training", "03_parallel/01_a.ipynb", "03_parallel/02_b.ipynb"]
+    names = ["source/compute/a.ipynb", "source/z.ipynb", "03_parallel/02_b.ipynb", "index.ipynb", "03_parallel/01_a.ipynb", "source/compute/index.ipynb"]
+    order = [line.split("- ")[1] for line in sidebar.sidebar_text(list(map(Path, names))).split("\n") if "- " in line]
+    assert order == [
+        "text: Start here", "section: Distributed training", "03_parallel/01_a.ipynb", "03_parallel/02_b.ipynb",
+        "section: API", "section: fsdl_course", "text: z", "section: fsdl_course.compute", "text: a",
+    ]
 
 
 # ---- the package ----

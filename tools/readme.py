@@ -32,7 +32,7 @@ def output_text(output: dict) -> str:
     text = "".join(output.get("text", "") or data.get("text/plain", "")).rstrip()
     if not text or output.get("output_type") == "error" or output.get("name") == "stderr":
         return ""
-    if "text/html" in data and re.fullmatch(r"<.*>", text, re.S):  # <Picture ...>: the text says nothing
+    if "text/html" in data and re.fullmatch(r"<.*>|Picture\(.*\)", text, re.S):  # the text says nothing
         return ""
     return f"```text\n{text}\n```"
 

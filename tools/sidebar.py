@@ -1,8 +1,14 @@
-"""Write nbs/sidebar.yml: the contents of nbs/ as a plain Quarto or nbdev project, chapter by chapter. (`make docs` adds the API's pages to its own.)"""
+"""Write what nbdev's and Quarto's own commands read in nbs/: sidebar.yml, the menu by chapter and package, and nbdev.yml, which is nbdev's own.
+
+pyproject.toml says `custom_sidebar = true`, so nbdev leaves sidebar.yml as it is. (`make docs` adds the page of all modules to its own menu.)
+"""
 from pathlib import Path
 
-from tools.docs import CHAPTERS
-from tools.files import ROOT, notebooks, replace
+import yaml
+from nbdev.quarto import refresh_quarto_yml
+
+from tools.files import ROOT, replace
+from tools.site.project import menu, notebooks
 
 SIDEBAR = ROOT / "nbs" / "sidebar.yml"
 HEADER = "# Written from the names of the notebooks by `make export`\n"
@@ -10,22 +16,13 @@ HEADER = "# Written from the names of the notebooks by `make export`\n"
 
 def sidebar_text(paths: list[Path]) -> str:
     "Quarto's `website: sidebar` for notebooks given relative to nbs/, in reading order."
-    lines = ["website:", "  sidebar:", "    contents:"]
-    chapter = None
-    for path in sorted(paths, key=lambda path: (path.name != "index.ipynb", path)):
-        if len(path.parts) == 1:
-            lines.append(f"      - {path.as_posix()}")
-            continue
-        if path.parts[0] != chapter:
-            chapter = path.parts[0]
-            lines += [f"      - section: {CHAPTERS[chapter]}", "        contents:"]
-        lines.append(f"          - {path.as_posix()}")
-    return HEADER + "\n".join(lines) + "\n"
+    return HEADER + yaml.safe_dump(menu([path.as_posix() for path in paths], overview=None), sort_keys=False, allow_unicode=True)
 
 
 def write_sidebar() -> bool:
-    "Write the sidebar if it is not what the notebooks give; say whether it changed."
-    return replace(SIDEBAR, sidebar_text([path.relative_to(ROOT / "nbs") for path in notebooks()]))
+    "Write the menu if it is not what the notebooks give, and have nbdev write its own file; say whether the menu changed."
+    refresh_quarto_yml()
+    return replace(SIDEBAR, sidebar_text([path.relative_to(ROOT / "nbs") for path in notebooks(ROOT / "nbs")]))
 
 
 if __name__ == "__main__":
