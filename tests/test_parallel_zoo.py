@@ -297,7 +297,7 @@ def test_matching_calls_of_all_kinds_pass_are_noted_and_leave_no_trace(world_siz
         assert untouched and 0 < sent < 1000 * len(operations)
 
 
-# %% ../nbs/source/parallel/zoo.ipynb #6746c051
+# %% ../nbs/source/parallel/zoo.ipynb #529c6ae4
 def differ(mistake):
     rank, x = dist.get_rank(), torch.ones(3)
     with collectives_match(timeout=2 if mistake == "late" else 10):
@@ -323,16 +323,7 @@ def differ(mistake):
                 time.sleep(3)
             dist.barrier()
 
-def test_bad_arguments_are_refused():
-    def bad():
-        with collectives_match(timeout=0):
-            pass
 
-    with pytest.raises(RankError, match="timeout must be above 0 seconds, not 0"):
-        launch(bad, 1)
-
-
-# %% ../nbs/source/parallel/zoo.ipynb #529c6ae4
 WORDS = {
     "one more": "rank 0: left the block.*rank 1: all_reduce of float32.3. .op sum., at .* of differ: dist.all_reduce.x",
     "shape": "rank 0: all_reduce of float32.3.*rank 1: all_reduce of float32.4.", "dtype": "float32.3.*float64.3.", "root": "src 0.*src 1", "op": "op max.*op sum",
@@ -387,3 +378,13 @@ def sharded():
 def test_a_sharded_module_is_refused():
     with pytest.raises(RankError, match="module: weight is sharded"):
         launch(sharded, 2, echo=False)
+
+
+# %% ../nbs/source/parallel/zoo.ipynb #6746c051
+def test_bad_arguments_are_refused():
+    def bad():
+        with collectives_match(timeout=0):
+            pass
+
+    with pytest.raises(RankError, match="timeout must be above 0 seconds, not 0"):
+        launch(bad, 1)

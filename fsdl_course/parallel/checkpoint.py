@@ -21,7 +21,6 @@ from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, Wri
 from ..models import build
 from ..spec import Transformer
 
-
 # %% ../../nbs/source/parallel/checkpoint.ipynb #72c3c85b
 def boxes(shape: Sequence[int], start: int, stop: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """The places `start` to `stop` of a flattened tensor of `shape` as boxes in the tensor, in order: [(offsets, sizes)].
@@ -44,7 +43,6 @@ def boxes(shape: Sequence[int], start: int, stop: int) -> list[tuple[tuple[int, 
     whole = [((first, *(0,) * len(shape[1:])), (last - first, *shape[1:]))] if last > first else []
     after = [((last, *offsets), (1, *sizes)) for offsets, sizes in boxes(shape[1:], 0, stop % row)] if stop % row else []
     return before + whole + after
-
 
 # %% ../../nbs/source/parallel/checkpoint.ipynb #17722366
 class Holding(NamedTuple):
@@ -88,7 +86,6 @@ def whole_name(worker: Any, name: str) -> str:
     tied = isinstance(worker.job.model, Transformer) and worker.job.model.tied
     return "embedding.weight" if tied and name == "head.weight" else name
 
-
 # %% ../../nbs/source/parallel/checkpoint.ipynb #893f8055
 class Pieces(torch.Tensor):
     """A tensor of `shape` of which this rank has `pieces`: {offsets: tensor}. It has no memory of its own, and can do nothing but be saved and loaded.
@@ -124,7 +121,6 @@ class Pieces(torch.Tensor):
         told = ", ".join(f"{tuple(tensor.shape)} at {tuple(offsets)}" for offsets, tensor in self.pieces.items())
         return f"Pieces of {tuple(self.shape)}: {told}"
 
-
 # %% ../../nbs/source/parallel/checkpoint.ipynb #946dde61
 def pieces_of(tensor: torch.Tensor, part: torch.Size, start: int, whole: torch.Size, dim: int | None = None, number: int = 0) -> Pieces | None:
     """Where the numbers of `tensor` belong in a tensor of shape `whole`; None if nowhere.
@@ -144,7 +140,6 @@ def pieces_of(tensor: torch.Tensor, part: torch.Size, start: int, whole: torch.S
         if piece.numel():
             found[offsets] = piece
     return Pieces(whole, found) if found else None
-
 
 # %% ../../nbs/source/parallel/checkpoint.ipynb #2447182a
 def state_dict(worker: Any) -> dict[str, Any]:
@@ -174,7 +169,6 @@ def saved_buffers(worker: Any) -> dict[str, torch.Tensor]:
     "The module's buffers that are saved with it, such as running means."
     saved = worker.module.state_dict(keep_vars=True)
     return {whole_name(worker, name): buffer for name, buffer in worker.module.named_buffers() if name in saved}
-
 
 # %% ../../nbs/source/parallel/checkpoint.ipynb #976ba41b
 def write_states(worker: Any, folder: Path) -> None:
@@ -218,7 +212,6 @@ def share_out(worker: Any) -> None:
         if sharded.stage in (1, 2):
             sharded.all_gather(unit.weights.flat, unit.shard, axis="control")
 
-
 # %% ../../nbs/source/parallel/checkpoint.ipynb #2f5bc01f
 class Written(NamedTuple):
     "A piece in a checkpoint: by which rank, what of which tensor, and its bytes: those of its numbers, and those of its place in the file."
@@ -241,4 +234,3 @@ def contents(checkpoint: Path | str) -> list[Written]:
         rank = int(stored.relative_path.removeprefix("__").split("_")[0])
         found.append(Written(rank, index.fqn, tuple(index.offset or ()), tuple(sizes), math.prod(sizes) * tensor.properties.dtype.itemsize, stored.length))
     return sorted(found)
-

@@ -22,6 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from ..arguments import whole
 from .measure import Measurement
 from .processes import RankError
 from .text import Text
@@ -80,7 +81,6 @@ def first_time(marker: Path) -> bool:
     except FileExistsError:
         return False
 
-
 # %% ../../nbs/source/parallel/faults.ipynb #4dee7c94
 @dataclass(frozen=True)
 class Diary:
@@ -101,7 +101,6 @@ class Diary:
             lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
             found[int(path.name.partition("-")[2])] = {int(step): float(moment) for step, moment in lines}
         return found
-
 
 # %% ../../nbs/source/parallel/faults.ipynb #9b61033b
 @dataclass(frozen=True)
@@ -144,7 +143,6 @@ class Attempt:
                 if saving:
                     found.append(Span(rank, "saving", end - saving, end))
         return found
-
 
 # %% ../../nbs/source/parallel/faults.ipynb #1195356c
 KINDS = ("step", "lost", "saving", "starting")
@@ -191,7 +189,6 @@ class Survival:
         caption = f"{self.steps_lost} {'step' if self.steps_lost == 1 else 'steps'} done twice; {self.goodput:.0%} of the time went into steps that count"
         return html_table(rows, ("attempt", "ranks", "steps", "lost", "time", "ended with"), caption)
 
-
 # %% ../../nbs/source/parallel/faults.ipynb #682396a3
 def elastic(
     model: Transformer | Callable[[], nn.Module], layout: Layout, *, checkpoint: Path | str, steps: int = 10, every: int = 1, restarts: int = 3,
@@ -207,8 +204,7 @@ def elastic(
     for other in smaller:
         if not isinstance(other, Layout) or other.global_batch != layout.global_batch:
             raise ValueError(f"smaller must be layouts with this run's global batch of {layout.global_batch}, or it would be another run; not {other!r}")
-    if not isinstance(restarts, int) or restarts < 0:
-        raise ValueError(f"restarts must be a whole number of 0 or more, not {restarts!r}")
+    whole("elastic", "restarts", restarts, least=0)
     if data is None:
         if not isinstance(model, Transformer):
             raise ValueError("data must be given for a model that is no Transformer: a function of the step that gives the global batch (inputs, targets)")
@@ -223,7 +219,7 @@ def elastic(
         if len(attempts) > restarts:
             raise outcome
 
-
+# %% ../../nbs/source/parallel/faults.ipynb #23a7d129
 def attempt_once(model: Any, layout: Layout, data: Batches, options: dict[str, Any]) -> tuple[Attempt, Measurement | RankError]:
     "Go on from the latest whole checkpoint, if there is one, until the end or until a rank fails."
     folder = options["checkpoint"]
@@ -239,7 +235,6 @@ def attempt_once(model: Any, layout: Layout, data: Batches, options: dict[str, A
         new = {step: path for step, path in checkpoints(folder).items() if step not in before and is_whole(path)}
         saved = {step: json.loads((path / "run.json").read_text(encoding="utf-8"))["seconds"] for step, path in new.items()}
         return Attempt(layout, max(before, default=0), begun, ended, diary.read(), saved, cause), outcome
-
 
 # %% ../../nbs/source/parallel/faults.ipynb #5c1d9d5b
 def young_interval(saving: float, between: float) -> float:
@@ -281,4 +276,3 @@ def positive(name: str, value: float) -> float:
     if not value > 0:
         raise ValueError(f"{name} must be above 0, not {value!r}")
     return value
-

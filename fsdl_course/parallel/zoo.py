@@ -512,7 +512,7 @@ class _Board:
         while True:
             for rank in ranks:
                 if rank not in found:
-                    left = self._read(f"left/{rank}")  # looked at first: whoever has left wrote its calls before
+                    left = self._read(f"left/{rank}")  # looked at first: a rank that has left wrote its calls before
                     wrote = self._read(key(rank))
                     if wrote is not None or left is not None:
                         found[rank] = wrote if wrote is not None else left
