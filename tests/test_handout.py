@@ -7,12 +7,16 @@ import pytest
 from fsdl_course.handout import (
     MANIFEST,
     HandoutError,
+    _first_hash,
     code,
     directives,
     exercises,
     hand_out,
+    is_imports,
+    is_learners,
     learners_copy,
     open_guesses,
+    put,
     read_notebook,
     solution,
     stub,
@@ -25,6 +29,11 @@ def test_directives_are_read_as_nbdev_reads_them():
     assert directives(text) == {"export": "parallel.launch", "eval": "false", "mutant": "mean: says: a lot"}
     assert code(text) == "x = 1\n#| hide"
     assert directives("%%ipytest -q\n#| hide\nx") == {"hide": ""} and code("%%ipytest -q\n\nx") == "x"
+
+
+def test_a_cell_of_imports_does_nothing_else():
+    assert is_imports("#| hide\nimport os\nfrom pathlib import Path")
+    assert not any(is_imports(text) for text in ("", "# nothing", "import os\nos.getcwd()", "!ls"))
 
 
 def test_the_stub_stands_where_the_solution_stood():
@@ -41,8 +50,8 @@ def test_markers_must_pair(text):
 
 
 def test_a_guess_becomes_the_learners_own():
-    source = 'a = guess("größe", 25e6 * 2, unit="bytes"); b = guess("y", value=f(\n    3\n))\nguess("z")'
-    assert open_guesses(source) == 'a = guess("größe", ..., unit="bytes"); b = guess("y", value=...)\nguess("z")'
+    source = 'a = guess("größe", 25e6 * 2, unit="bytes"); b = guess("y", value=f(\n    3\n))\nguess("z"); guess(x, 2)'
+    assert open_guesses(source) == 'a = guess("größe", ..., unit="bytes"); b = guess("y", value=...)\nguess("z"); guess(x, 2)'
 
 
 # %% ../nbs/source/handout.ipynb #c2d3e2d6
@@ -61,22 +70,24 @@ def printed(text):
     return [{"output_type": "stream", "name": "stdout", "text": text}]
 
 
+def markdown(text):
+    return [{"output_type": "display_data", "metadata": {}, "data": {"text/markdown": [text]}}]
+
+
 ANSWER = "#| exercise mean\ndef mean(x):\n    ### BEGIN SOLUTION\n    return sum(x) / len(x)\n    ### END SOLUTION"
 LESSON = [
     a_cell("markdown", "# Means\n\n> Promise\n\n[house](../source/a.ipynb), [next](02_b.ipynb#x), [web](https://example.org), ![p](p.svg)"),
-    a_cell("code", "#| default_exp means"),
-    a_cell("code", "#| hide\nimport ipytest\nimport os, sys"),
-    a_cell("code", "#| hide\nipytest.autoconfig(raise_on_error=True)"),
-    a_cell("code", "#| export\n#| echo: false\nprint(os.name)", outputs=printed("posix")),
+    a_cell("code", "import os"),
+    a_cell("code", "#| echo: false\nprint(os.name)", outputs=printed("posix")),
+    a_cell("code", "source(f)", outputs=markdown("From [`a`](../source/a.ipynb)")),
     a_cell("code", "guess('m', 3.0)", outputs=printed("your guess is 3")),
-    a_cell("code", "#| eval: false\nsys_wipe()"),
+    a_cell("code", "#| eval: false\nwipe()"),
     a_cell("markdown", "### Exercise 1 · the mean\n\n★★☆ · 10 minutes\n\n<details><summary>Hint 1</summary>\n\nAdd.\n\n</details>"),
     a_cell("code", "#| check mean\n@checker('mean')\ndef check_mean(answer):\n    expect(answer([1, 2]) == 1.5, 'half')"),
     a_cell("code", ANSWER),
     a_cell("code", "check('mean', mean)", outputs=printed("passed")),
     a_cell("code", "#| mutant mean: the sum\n#| says: half\ndef total(x):\n    return sum(x)"),
-    a_cell("markdown", "## Tests"),
-    a_cell("code", "%%ipytest -q\ndef test_x():\n    pass"),
+    a_cell("code", "#| copy mean: the library's\n#| fair\nimport statistics\nanswer = statistics.mean"),
     a_cell("markdown", "## In production"),
 ]
 
@@ -93,21 +104,29 @@ def test_a_learners_copy_holds_the_lesson_and_nothing_else(tmp_path):
     copy = learners_copy(path, keeps={path, tmp_path / "03_x" / "02_b.ipynb"})
     sources = [c["source"] for c in copy["cells"]]
     assert sources[0].endswith("house, [next](02_b.ipynb#x), [web](https://example.org), ![p](p.svg)")
-    assert sources[1:5] == ["import os", "#| export\nprint(os.name)", "guess('m', ...)", "```python\nsys_wipe()\n```"]
-    assert sources[7:9] == [stub(ANSWER), "check('mean', mean)"]
-    assert "return sum(x) / len(x)" in sources[9] and sources[9].startswith("<details><summary>Solution</summary>\n\n```python\ndef mean")
-    assert sources[10:] == ["## In production"]
-    by_source = {c["source"]: c for c in copy["cells"]}
-    assert by_source["#| export\nprint(os.name)"]["outputs"] and not by_source["check('mean', mean)"]["outputs"]
-    assert copy["cells"][6]["metadata"] == {"jupyter": {"source_hidden": True}}
+    assert sources[1:6] == ["import os", "print(os.name)", "source(f)", "guess('m', ...)", "```python\nwipe()\n```"]
+    assert sources[8:10] == [stub(ANSWER), "check('mean', mean)"]
+    assert "return sum(x) / len(x)" in sources[10] and sources[10].startswith("<details><summary>Solution</summary>\n\n```python\ndef mean")
+    assert sources[11:] == ["## In production"]
+    shown = {c["source"]: c.get("outputs") for c in copy["cells"]}
+    assert shown["print(os.name)"] and not shown["check('mean', mean)"] and not shown["guess('m', ...)"]
+    assert shown["source(f)"][0]["data"]["text/markdown"] == "From `a`"
     assert len({c["id"] for c in copy["cells"]}) == len(copy["cells"])
 
 
-# %% ../nbs/source/handout.ipynb #a1736dce
-def test_code_that_only_draws_a_picture_is_collapsed_as_it_is_on_the_page(tmp_path):
-    path = a_notebook(tmp_path / "01_a.ipynb", *(a_cell("code", text) for text in ("#| echo: false\nflow(1)", "#| hide_input\nflow(2)", "flow(3)")))
-    collapsed = [cell["metadata"].get("jupyter", {}).get("source_hidden", False) for cell in learners_copy(path, keeps={path})["cells"] if cell["cell_type"] == "code"]
-    assert collapsed == [True, True, False]
+def test_what_a_function_that_is_only_called_check_printed_stays(tmp_path):
+    own = ["check(one_f_one_b(4, 8))", "try:\n    check(theirs)\nexcept ValueError as error:\n    print(error)", "check('another', 1)", "guess(3)", "guesses(of)"]
+    path = a_notebook(tmp_path / "01_a.ipynb", *LESSON, *(a_cell("code", text, outputs=printed("kept")) for text in own))
+    shown = {c["source"]: c.get("outputs") for c in learners_copy(path)["cells"]}
+    assert all(shown[text] == printed("kept") for text in own)
+    assert not is_learners("check('mean', 1)", []) and is_learners("check('mean', 1)", ["mean"]) and is_learners("guesses()", [])
+
+
+def test_imports_checkers_and_code_that_only_draws_are_folded(tmp_path):
+    texts = {"#| echo: false\nflow(1)": True, "#| hide_input\nflow(2)": True, "flow(3)": False, "import os\nfrom sys import path": True, LESSON[7]["source"]: True}
+    path = a_notebook(tmp_path / "01_a.ipynb", *(a_cell("code", text) for text in texts), LESSON[8])
+    folded = [cell["metadata"].get("jupyter", {}).get("source_hidden", False) for cell in learners_copy(path)["cells"]]
+    assert folded == [*texts.values(), False]
 
 
 # %% ../nbs/source/handout.ipynb #7ee84b90
@@ -115,15 +134,19 @@ def test_an_exercise_is_found_with_all_its_parts(tmp_path):
     (exercise,) = exercises(a_notebook(tmp_path / "01_a.ipynb", *LESSON))
     assert (exercise.name, exercise.title, exercise.stars, exercise.minutes, exercise.hints) == ("mean", "Exercise 1 · the mean", 2, 10, 1)
     assert exercise.called and exercise.check.startswith("@checker") and exercise.solution.endswith("len(x)")
-    (mutant,) = exercise.mutants
+    (mutant,), (copy,) = exercise.mutants, exercise.copies
     assert (mutant.what, mutant.says, mutant.definition) == ("the sum", "half", "total")
+    assert (copy.what, copy.says, copy.definition, copy.fair) == ("the library's", "", "answer", True)
 
 
 def test_parts_without_an_exercise_and_broken_notebooks_are_named(tmp_path):
-    with pytest.raises(HandoutError, match="names the exercise 'mean'"):
-        exercises(a_notebook(tmp_path / "a.ipynb", LESSON[8]))
+    for part in (LESSON[7], LESSON[11]):
+        with pytest.raises(HandoutError, match="names the exercise 'mean'"):
+            exercises(a_notebook(tmp_path / "a.ipynb", part))
     with pytest.raises(HandoutError, match="two cells are marked `#| exercise mean`"):
-        exercises(a_notebook(tmp_path / "b.ipynb", LESSON[9], LESSON[9]))
+        exercises(a_notebook(tmp_path / "b.ipynb", LESSON[8], LESSON[8]))
+    with pytest.raises(HandoutError, match="the planted answer 'x' defines nothing"):
+        exercises(a_notebook(tmp_path / "d.ipynb", LESSON[8], a_cell("code", "#| copy mean: x\nprint(1)")))[0].copies[0].definition
     (tmp_path / "c.ipynb").write_text("{}")
     with pytest.raises(HandoutError, match="is not a notebook"):
         exercises(tmp_path / "c.ipynb")
@@ -145,7 +168,7 @@ def test_lessons_and_their_pictures_are_handed_out_once(places):
     assert hand_out(desk, source=shelf).written == ["01_a.ipynb", "p.svg", "settings.ini"]
     assert sorted(p.relative_to(desk).as_posix() for p in desk.rglob("*") if p.is_file()) == [MANIFEST, "01_a.ipynb", "p.svg", "settings.ini"]
     again = hand_out(desk, source=shelf)
-    assert again.unchanged == ["01_a.ipynb", "p.svg"] and not again.written and "up to date" in repr(again)
+    assert again.unchanged == ["01_a.ipynb", "p.svg"] and not again.written and "2 files are up to date" in repr(again)
 
 
 def test_an_unchanged_copy_follows_the_course_and_a_deleted_one_comes_back(places):
@@ -159,33 +182,141 @@ def test_an_unchanged_copy_follows_the_course_and_a_deleted_one_comes_back(place
 
 
 # %% ../nbs/source/handout.ipynb #ba43f605
-def test_a_copy_that_was_only_opened_is_not_changed(places):
-    nbformat = pytest.importorskip("nbformat")
+def ran(path):
+    "Do to a notebook what running it to its last cell in JupyterLab does."
+    notebook = json.loads(path.read_text())
+    for count, cell in enumerate((c for c in notebook["cells"] if c["cell_type"] == "code"), start=1):
+        cell.update(execution_count=count, outputs=printed(f"run {count}"), source=cell["source"].splitlines(keepends=True))
+        cell["metadata"]["trusted"] = True
+    notebook["cells"].append(a_cell("code", ""))
+    notebook["metadata"]["language_info"] = {"name": "python", "version": "3.11.7"}
+    path.write_text(json.dumps(notebook))
+
+
+def test_a_copy_that_was_only_run_is_not_changed(places):
     shelf, desk = places
     hand_out(desk, source=shelf)
-    opened = nbformat.read(desk / "01_a.ipynb", as_version=4)
-    opened.metadata["language_info"] = {"name": "python", "version": "3.11.7"}
-    nbformat.write(opened, desk / "01_a.ipynb")
+    ran(desk / "01_a.ipynb")
     assert hand_out(desk, source=shelf).unchanged == ["01_a.ipynb", "p.svg"]
-    opened.cells[0].source += " And a note of mine."
-    nbformat.write(opened, desk / "01_a.ipynb")
-    assert hand_out(desk, source=shelf).yours == ["01_a.ipynb"]
+    assert "run 1" in (desk / "01_a.ipynb").read_text()
+    a_notebook(shelf / "01_a.ipynb", *LESSON[:3])
+    report = hand_out(desk, source=shelf)
+    assert report.updated == ["01_a.ipynb"] and not report.yours and not report.beside
+    assert "run 1" not in (desk / "01_a.ipynb").read_text()
 
 
-def test_what_a_learner_changed_is_never_touched(places):
+def test_a_note_a_picture_and_an_answer_are_changes(places):
     shelf, desk = places
+    for number, change in enumerate([
+        lambda cells: cells[0].update(source=cells[0]["source"] + " And a note of mine."),
+        lambda cells: cells[0].update(attachments={"mine.png": {"image/png": "aGk="}}),
+        lambda cells: cells.append(a_cell("markdown", "mine")),
+        lambda cells: cells.pop(),
+    ]):
+        hand_out(desk / str(number), source=shelf)
+        path = desk / str(number) / "01_a.ipynb"
+        notebook = json.loads(path.read_text())
+        change(notebook["cells"])
+        path.write_text(json.dumps(notebook))
+        assert hand_out(desk / str(number), source=shelf).yours == ["01_a.ipynb"]
+
+
+def test_the_same_lesson_with_other_outputs_replaces_a_copy_that_was_not_run(places):
+    shelf, desk = places
+    hand_out(desk, source=shelf)
+    again = [{**cell, "outputs": printed("new")} if cell.get("outputs") else cell for cell in LESSON]
+    a_notebook(shelf / "01_a.ipynb", *again)
+    assert hand_out(desk, source=shelf).updated == ["01_a.ipynb"] and '"new"' in (desk / "01_a.ipynb").read_text()
+    ran(desk / "01_a.ipynb")
+    a_notebook(shelf / "01_a.ipynb", *LESSON)
+    assert hand_out(desk, source=shelf).unchanged == ["01_a.ipynb", "p.svg"] and "run 1" in (desk / "01_a.ipynb").read_text()
+
+
+# %% ../nbs/source/handout.ipynb #d46fc49f
+def test_what_a_learner_changed_is_never_touched_and_every_version_arrives(places):
+    shelf, desk = places
+
+    def edition(count):
+        a_notebook(shelf / "01_a.ipynb", *LESSON[:count])
+        return hand_out(desk, source=shelf)
+
     hand_out(desk, source=shelf)
     (desk / "01_a.ipynb").write_text("my work")
     (desk / "settings.ini").write_text("my settings")
     report = hand_out(desk, source=shelf)
-    assert report.yours == ["01_a.ipynb"] and not report.beside
-    a_notebook(shelf / "01_a.ipynb", *LESSON[:1])
-    report = hand_out(desk, source=shelf)
+    assert report.yours == ["01_a.ipynb"] and not report.beside and not report.waiting
+    report = edition(1)
     assert report.yours == ["01_a.ipynb"] and report.beside == ["01_a.new.ipynb"] and "beside yours" in repr(report)
+    again = edition(1)
+    assert not again.beside and again.waiting == ["01_a.new.ipynb"] and "still beside yours:\n    01_a.new.ipynb" in repr(again)
+    # Nobody wrote in the newer one: the next takes its place. Then somebody did
+    assert edition(2).beside == ["01_a.new.ipynb"] and len(read_notebook(desk / "01_a.new.ipynb")["cells"]) == 2
     (desk / "01_a.new.ipynb").write_text("my other work")
-    a_notebook(shelf / "01_a.ipynb", *LESSON[:2])
-    assert not hand_out(desk, source=shelf).beside
+    assert edition(3).beside == ["01_a.new2.ipynb"] and edition(3).waiting == ["01_a.new2.ipynb"]
+    assert edition(4).beside == ["01_a.new2.ipynb"] and len(read_notebook(desk / "01_a.new2.ipynb")["cells"]) == 4
+    # One that was thrown away was seen
+    (desk / "01_a.new2.ipynb").unlink()
+    assert not edition(4).beside and not (desk / "01_a.new2.ipynb").exists()
     assert [(desk / n).read_text() for n in ("01_a.ipynb", "01_a.new.ipynb", "settings.ini")] == ["my work", "my other work", "my settings"]
+
+
+def test_who_takes_the_newer_version_is_up_to_date(places):
+    shelf, desk = places
+    hand_out(desk, source=shelf)
+    (desk / "01_a.ipynb").write_text("my work")
+    a_notebook(shelf / "01_a.ipynb", *LESSON[:1])
+    hand_out(desk, source=shelf)
+    (desk / "01_a.new.ipynb").replace(desk / "01_a.ipynb")
+    assert hand_out(desk, source=shelf).unchanged == ["01_a.ipynb", "p.svg"]
+    a_notebook(shelf / "01_a.ipynb", *LESSON[:2])
+    assert hand_out(desk, source=shelf).updated == ["01_a.ipynb"]
+
+
+def test_a_lesson_that_is_gone_is_mentioned_while_its_copy_is_there(places):
+    shelf, desk = places
+    hand_out(desk, source=shelf)
+    (shelf / "01_a").mkdir()
+    (shelf / "01_a.ipynb").rename(shelf / "01_a" / "02_a.ipynb")
+    report = hand_out(desk, source=shelf)
+    assert report.written == ["01_a/02_a.ipynb"] and report.retired == ["01_a.ipynb"] and "no longer in the course; keep or delete them:\n    01_a.ipynb" in repr(report)
+    (desk / "01_a.ipynb").unlink()
+    assert not hand_out(desk, source=shelf).retired
+
+
+# %% ../nbs/source/handout.ipynb #8d55da7f
+def first_manifest(desk):
+    "Make the manifest what the first version of the course would have written."
+    files = json.loads((desk / MANIFEST).read_text())["files"]
+    (desk / MANIFEST).write_text(json.dumps({"files": {name: _first_hash((desk / name).read_bytes()) for name in files}}))
+
+
+def test_a_folder_of_the_first_version_is_understood(places):
+    shelf, desk = places
+    hand_out(desk, source=shelf)
+    first_manifest(desk)
+    # As it was handed out, or with the same text and its outputs anew: the course's
+    assert hand_out(desk, source=shelf).unchanged == ["01_a.ipynb", "p.svg"]
+    first_manifest(desk)
+    a_notebook(shelf / "01_a.ipynb", *LESSON[:3])
+    assert hand_out(desk, source=shelf).updated == ["01_a.ipynb"]
+    first_manifest(desk)
+    ran(desk / "01_a.ipynb")
+    assert hand_out(desk, source=shelf).unchanged == ["01_a.ipynb", "p.svg"]
+    a_notebook(shelf / "01_a.ipynb", *LESSON[:2])
+    assert hand_out(desk, source=shelf).updated == ["01_a.ipynb"]
+
+
+def test_in_a_folder_of_the_first_version_what_may_be_changed_stays(places):
+    shelf, desk = places
+    hand_out(desk, source=shelf)
+    first_manifest(desk)
+    ran(desk / "01_a.ipynb")
+    a_notebook(shelf / "01_a.ipynb", *LESSON[:2])
+    report = hand_out(desk, source=shelf)
+    assert report.yours == ["01_a.ipynb"] and report.beside == ["01_a.new.ipynb"] and "run 1" in (desk / "01_a.ipynb").read_text()
+    (shelf / "01_a.ipynb").unlink()
+    a_notebook(shelf / "01_b.ipynb", *LESSON[:2])
+    assert hand_out(desk, source=shelf).retired == ["01_a.ipynb", "01_a.new.ipynb"]
 
 
 # %% ../nbs/source/handout.ipynb #ce9e140c
@@ -195,6 +326,14 @@ def test_a_file_that_was_there_before_is_the_learners(places):
     (desk / "01_a.ipynb").write_text("mine, from before")
     report = hand_out(desk, source=shelf)
     assert report.beside == ["01_a.new.ipynb"] and (desk / "01_a.ipynb").read_text() == "mine, from before"
+    # The same if the manifest is lost, but for what is as the course has it
+    (desk / MANIFEST).write_text("{}")
+    report = hand_out(desk, source=shelf)
+    assert report.waiting == ["01_a.new.ipynb"] and not report.beside
+    (desk / MANIFEST).write_text("{}")
+    (desk / "01_a.new.ipynb").write_text("mine, too")
+    report = hand_out(desk, source=shelf)
+    assert report.beside == ["01_a.new2.ipynb"] and report.unchanged == ["p.svg"] and (desk / "01_a.new.ipynb").read_text() == "mine, too"
 
 
 def test_lessons_never_go_into_a_file_or_onto_themselves(places):
@@ -205,6 +344,29 @@ def test_lessons_never_go_into_a_file_or_onto_themselves(places):
     for folder in (shelf, shelf / "01"):
         with pytest.raises(HandoutError, match="where the lessons come from"):
             hand_out(folder, source=shelf)
+
+
+def test_what_is_in_the_way_is_named_before_anything_is_written(tmp_path):
+    (tmp_path / "a").write_text("a file")
+    (tmp_path / "b.ipynb").mkdir()
+    for files in ({"x.svg": b"", "a/c.ipynb": b""}, {"x.svg": b"", "b.ipynb": b""}):
+        with pytest.raises(HandoutError, match="is in the way of"):
+            put(tmp_path, files)
+    put(tmp_path, {"d.svg": b""})
+    with pytest.raises(HandoutError, match="holds lessons, not an nbgrader course"):
+        put(tmp_path, {"d.svg": b""}, kind="an nbgrader course")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [MANIFEST, "a", "b.ipynb", "d.svg"]
+
+
+# %% ../nbs/source/handout.ipynb #b46a35ef
+def test_newer_versions_may_have_a_folder_of_their_own(tmp_path):
+    for edition in (b"1", b"2", b"3"):
+        put(tmp_path, {"a/b.py": edition}, newer="newer")
+        (tmp_path / "a" / "b.py").write_text("mine")
+    assert put(tmp_path, {"a/b.py": b"3"}, newer="newer").waiting == ["newer/a/b.py"]
+    (tmp_path / "newer" / "a" / "b.py").write_text("mine, too")
+    assert put(tmp_path, {"a/b.py": b"4"}, newer="newer").beside == ["newer2/a/b.py"]
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.py")) == ["a/b.py", "newer/a/b.py", "newer2/a/b.py"]
 
 
 # %% ../nbs/source/handout.ipynb #6886a090
