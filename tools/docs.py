@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from tools.site import DocsError
-from tools.site.finish import drop_web_fonts, finish_maths, hang_lines, problems, skip_links
+from tools.site.finish import drop_web_fonts, finish_maths, hang_lines, problems, shorten_index, skip_links
 from tools.site.project import ROOT, stage_project
 
 NOTEBOOKS = ROOT / "nbs"
@@ -37,6 +37,7 @@ def build(out: Path = ROOT / "_docs", staging: Path = ROOT / "_proc", root: Path
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     finish_maths(site)
+    shorten_index(site)
     drop_web_fonts(site)
     skip_links(site)
     hang_lines(site)

@@ -237,9 +237,15 @@ def described(node: Definition) -> str:
     doc = ast.get_docstring(node) or ""
     words = "|".join(sorted(map(re.escape, _words(node)), key=len, reverse=True))
     if not words:
-        return doc
+        return literal(doc)
     explained = re.compile(rf"(^|(?<=[.;)] )|(?<=[.;)] {{2}}))((?:{words})(?:(?:, | and )(?:{words}))*)(?=: )", re.M)
-    return explained.sub(lambda match: re.sub(r"\w+", lambda word: f"`{word[0]}`" if word[0] != "and" else "and", match[2]), doc)
+    return literal(explained.sub(lambda match: re.sub(r"\w+", lambda word: f"`{word[0]}`" if word[0] != "and" else "and", match[2]), doc))
+
+
+def literal(text: str) -> str:
+    "Markdown in which straight quotes stay straight, as in Python, and an option (`--name`) is set in code."
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(part if n % 2 else re.sub(r"(?<![\w-])--[a-z][\w-]*", r"`\g<0>`", part.replace('"', '\\"')) for n, part in enumerate(parts))
 
 
 # ---------------------------------------------------------------------------------------------------------- the page
@@ -320,7 +326,7 @@ class ApiPage:
 
 def table(rows: list[tuple[str, str]], head: str) -> str:
     "A markdown table of names and what they are."
-    return f"| {head} | What it is |\n|---|---|\n" + "\n".join("| {} | {} |".format(name, about.replace("|", "\\|")) for name, about in rows)
+    return f"| {head} | What it is |\n|---|---|\n" + "\n".join("| {} | {} |".format(name, literal(about).replace("|", "\\|")) for name, about in rows)
 
 
 def package_names(package: Module, found: list[Module], main: Mapping[str, list[str]]) -> str:

@@ -59,6 +59,16 @@ def finish_maths(site: Path) -> int:
     return len(formulas)
 
 
+def shorten_index(site: Path, letters: int = 600) -> None:
+    "Keep of each place on an API page what says what it is, and not all its source: the browser fetches the whole index before it finds anything."
+    index = site / "search.json"
+    entries = json.loads(index.read_text(encoding="utf-8"))
+    for entry in entries:
+        if re.match(r"(\./)?source/", entry["href"]):
+            entry["text"] = entry["text"][:letters]
+    index.write_text(json.dumps(entries, ensure_ascii=False), encoding="utf-8")
+
+
 def drop_web_fonts(site: Path) -> None:
     "Drop the themes' imports of fonts from another host; the pages use the fonts of the reader's system."
     for path in site.rglob("*.css"):
