@@ -339,10 +339,10 @@ def address(site):
 
 @pytest.mark.parametrize("width", [1360, 390], ids=["desktop", "mobile"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_three_pages_load_cleanly(browser, address, scheme, width):
-    "The front page, a lesson and an API page: no failed request, none to another host, no console error, no raw TeX, nothing too wide."
+def test_pages_load_cleanly(browser, address, scheme, width):
+    "The front page, lessons and an API page: no failed request, none to another host, no console error, no raw TeX, nothing too wide."
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
-    for name in ("index", lesson_with_exercise(), "source/exercises"):
+    for name in ("index", lesson_with_exercise(), "04_compute/12_explore", "source/exercises"):
         watched = Watched(context, address)
         page = watched.page
         page.goto(f"{address}/{name}.html", wait_until="load")
@@ -360,6 +360,12 @@ def test_three_pages_load_cleanly(browser, address, scheme, width):
         for selector, rule in ((".sourceCode pre", "item.scrollWidth <= item.clientWidth"), (".cell-output pre", "['auto', 'scroll'].includes(getComputedStyle(item).overflowX)")):
             wrong = page.evaluate(f"[...document.querySelectorAll('{selector}')].filter(item => !({rule})).map(item => item.textContent)")
             assert wrong == [], f"{name}: {selector}"
+        # Nor is a picture or a table cut off: it ends in the window, or in something that scrolls and ends there
+        cut = page.evaluate("""() => [...document.querySelectorAll('main :is(img, svg, table, pre)')].filter(item => {
+            for (let up = item; up && up.tagName !== 'MAIN'; up = up.parentElement)
+                if (up.getBoundingClientRect().right <= innerWidth && (up === item || ['auto', 'scroll'].includes(getComputedStyle(up).overflowX))) return false;
+            return item.getBoundingClientRect().width > 0 }).map(item => item.outerHTML.slice(0, 120))""")
+        assert cut == [], name
         # Text can be read: the page's own colours differ strongly
         light = page.evaluate("""() => {
             const shade = colour => colour.match(/[\\d.]+/g).slice(0, 3).map(Number).reduce((a, b) => a + b) / 765;

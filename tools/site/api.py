@@ -72,6 +72,11 @@ class Module:
         comment = re.search(r"\s#\s+(.+)$", lines[node.lineno - 1]) if node else None
         return comment[1] if comment else _kind(self.value(name))
 
+    def rank(self, name: str) -> int:
+        "Verbs come before nouns, and constants last."
+        node = self.definitions.get(name)
+        return 0 if isinstance(node, Function) else 1 if isinstance(node, ast.ClassDef) else 2
+
     def value(self, name: str) -> object:
         "What `name` is in the module, which is imported for it."
         try:
@@ -310,9 +315,9 @@ class ApiPage:
     def names(self) -> str:
         "The public names, those first that people use: a table with a line on each, then the rest."
         module = self.module
-        chief = [name for name in self.main if name in module.exports]
+        chief = sorted((name for name in self.main if name in module.exports), key=module.rank)
         rest = [name for name in module.exports if name not in chief]
-        rest.sort(key=lambda name: not isinstance(module.definitions.get(name), Definition))
+        rest.sort(key=lambda name: module.rank(name) == 2)
         if not chief:
             chief = [name for name in rest if isinstance(module.definitions.get(name), Definition)]
             rest = [name for name in rest if name not in chief]
@@ -335,7 +340,7 @@ def package_names(package: Module, found: list[Module], main: Mapping[str, list[
     parts = []
     for name, names in main.items():
         if module := inside.get(name):
-            rows = [(f"[`{one}`]({module.place(one).rpartition('/')[2]})", module.about(one)) for one in names]
+            rows = [(f"[`{one}`]({module.place(one).rpartition('/')[2]})", module.about(one)) for one in sorted(names, key=module.rank)]
             parts.append(f"### [`{name}`]({module.page.rpartition('/')[2]})\n\n{table(rows, 'Name')}")
     return "\n\n".join(parts)
 
