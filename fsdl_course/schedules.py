@@ -124,7 +124,7 @@ def no_collection() -> Iterator[None]:
         if was_on:
             gc.enable()
 
-
+# %% ../nbs/source/schedules.ipynb #cf93469b
 def numbers(owner: str, stages, micro_batches) -> tuple[int, int]:
     "Stages and micro-batches, if they are whole numbers of 1 or more."
     return whole(owner, "stages", stages), whole(owner, "micro_batches", micro_batches)
@@ -135,7 +135,7 @@ def run_of(kind: str, chunk: int, micro_batches) -> list[Operation]:
     # What `Operation(kind, micro_batch, chunk)` does for each, four times as fast
     return list(map(functools.partial(tuple.__new__, Operation), zip(repeat(kind), micro_batches, repeat(chunk))))
 
-
+# %% ../nbs/source/schedules.ipynb #4cc104c6
 @no_collection()
 def naive(stages: int, micro_batches: int) -> Schedule:
     "One micro-batch at a time goes forward through all stages and back; only one stage works at any moment."
@@ -330,7 +330,7 @@ def in_ticks(times: dict[str, float], hop: float, virtual_stages: int) -> tuple[
     common = math.gcd(*whole_times, whole_hop) or 1
     return {kind: time // common for kind, time in zip(times, whole_times)}, whole_hop // common, Fraction(common, size)
 
-
+# %% ../nbs/source/schedules.ipynb #f50476fd
 def simulate(schedule: Schedule, forward=1, input_gradient=1, weight_gradient=1, hop=0) -> Simulation:
     """When each operation starts and ends, if every stage does its operations in order and as soon as it can.
 

@@ -31,7 +31,7 @@ def host_copy(tensor: torch.Tensor) -> torch.Tensor:
     copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.device.type == "cuda")
     return copy.copy_(tensor.detach())
 
-
+# %% ../../nbs/source/parallel/sharded.ipynb #085f4864
 class Unit:
     """Parameters that travel together: views of one flat buffer, padded to a multiple of the `n` ranks that share it.
 
