@@ -181,6 +181,7 @@ def test_every_job_has_a_finite_positive_answer(shape, fields, stack, optimizer)
     assert all(0 <= number < float("inf") for number in held.values()) and held.total > 0
 
 
+# %% ../nbs/source/compute/memory.ipynb #9f66df7f
 def better(changed, base, kinds=KEYS):
     return sum(changed[kind] for kind in kinds) <= sum(base[kind] for kind in kinds) * (1 + 1e-9)
 

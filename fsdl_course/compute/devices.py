@@ -25,7 +25,7 @@ def _rows(name: str) -> list[dict[str, str]]:
     "The lines of a CSV file of the package's data."
     return data_rows(f"{name}.csv")
 
-
+# %% ../../nbs/source/compute/devices.ipynb #7bb1e3a4
 # A field of `Device`, the sheet's column for it, what it is called, its unit, and what one unit of it is
 FIELDS = {
     "memory": ("mem_gb", "memory", "GiB", 2**30),
@@ -39,7 +39,7 @@ FIELDS = {
     "price": ("usd_per_hour", "price", "USD/h", 1),
 }
 
-
+# %% ../../nbs/source/compute/devices.ipynb #cc394f22
 @functools.cache
 def sheet_rows() -> dict[str, dict[str, str]]:
     "The spec sheet as it stands in the file, with the columns that `Device` has no field for: {name: {column: text}}."
@@ -52,13 +52,13 @@ class Source:
     text: str
     how: str = "read"
 
-
+# %% ../../nbs/source/compute/devices.ipynb #16a3d278
 @functools.cache
 def _cells() -> dict[tuple[str, str], Source]:
     "The cells that have a source of their own: {(device, column): source}."
     return {(row["device"], row["field"]): Source(row["source"], row["how"]) for row in _rows("device_cells")}
 
-
+# %% ../../nbs/source/compute/devices.ipynb #7d8d90f4
 def source(device: str, field: str) -> Source | None:
     "Where the sheet has this number from; None if it has no such number. Raises ValueError for a device or field that it does not know."
     device = find_device(device).name
@@ -126,7 +126,7 @@ const input = root.querySelector("input"); input.parentNode.hidden = false; inpu
 let left = 0; [...body.rows].forEach(row => { row.hidden = !words.every(word => row.textContent.toLowerCase().includes(word)); left += !row.hidden; });
 note.textContent = left + " of " + body.rows.length + " devices"; }); })()"""
 
-
+# %% ../../nbs/source/compute/devices.ipynb #c78786be
 def _cell(field: str, device: Device, low: float, high: float) -> str:
     "A number with a dot where it lies between the column's smallest and largest, on a logarithmic scale."
     value, size = getattr(device, field), FIELDS[field][3]
@@ -135,7 +135,7 @@ def _cell(field: str, device: Device, low: float, high: float) -> str:
     place = 100 * math.log(value / low) / math.log(high / low) if high > low else 50
     return f'<td data-value="{value / size:.6g}">{value / size:,.4g}<i aria-hidden="true"><b style="left:{place:.0f}%"></b></i></td>'
 
-
+# %% ../../nbs/source/compute/devices.ipynb #639776ec
 def sheet_table(found: Iterable[Device]) -> str:
     "Devices as an HTML table that is sorted and filtered in place, by mouse or keyboard; without scripts it is a plain table."
     found = list(found)
@@ -168,7 +168,7 @@ class Disagreement:
         "What the library says / what the sheet says."
         return self.says / self.best
 
-
+# %% ../../nbs/source/compute/devices.ipynb #38c1c0c3
 class Disagreements(list):
     "Where libraries and the sheet differ, the worst first; in a notebook, a table."
 
@@ -176,7 +176,7 @@ class Disagreements(list):
         rows = [(f"{d.device}: {FIELDS[d.field][1]}", f"{d.best:,g}\N{NO-BREAK SPACE}{d.unit}", f"{d.says:,g}\N{NO-BREAK SPACE}{d.unit}", f"{d.factor:.2f}", d.library, d.why) for d in self]
         return html_table(rows, ("", "the sheet", "the library", "ratio", "which", "it is"))
 
-
+# %% ../../nbs/source/compute/devices.ipynb #762c2ba5
 def disagreements() -> Disagreements:
     "Numbers that well-known libraries have for a device, where they are not the vendor's; the largest factor, up or down, first."
     found = [Disagreement(row["device"], row["field"], float(row["best"]), row["unit"], row["library"], float(row["says"]), row["why"]) for row in _rows("device_disagreements")]
@@ -193,7 +193,7 @@ class Finding:
     holds: bool
     why: str = ""
 
-
+# %% ../../nbs/source/compute/devices.ipynb #1bbcd694
 def audit_lecture(tolerance: float = 0.05) -> list[Finding]:
     """Each number of the lecture's table of cards against the sheet: it `holds` if one of the cards of that name has it within `tolerance`.
 
@@ -212,7 +212,7 @@ def audit_lecture(tolerance: float = 0.05) -> list[Finding]:
                 found.append(Finding(row["card"], what, number, values, near, "" if near else _what_it_is(number, what, rows, tolerance)))
     return found
 
-
+# %% ../../nbs/source/compute/devices.ipynb #183c6edc
 def _what_it_is(number: float, what: str, rows: list[dict[str, str]], tolerance: float) -> str:
     "A number of the same device that a wrong one may have been taken for."
     for row in rows:
@@ -238,7 +238,7 @@ def rate(device: Device | str, precision: str = "bfloat16") -> float:
         raise ValueError(f"rate: precision {precision!r} has no rate on {device.name}; the sheet has {', '.join(have) or 'none'}")
     return found
 
-
+# %% ../../nbs/source/compute/devices.ipynb #90e58713
 def roofline(device: Device | str, intensity, precision: str = "bfloat16"):
     """FLOP/s that `device` can at best reach on work of `intensity` FLOPs per byte moved to or from its memory (Williams et al. 2009).
 
@@ -253,7 +253,7 @@ def roofline(device: Device | str, intensity, precision: str = "bfloat16"):
     fed, peak = device.bandwidth * intensity, rate(device, precision)
     return fed * (fed < peak) + peak * (fed >= peak)
 
-
+# %% ../../nbs/source/compute/devices.ipynb #ae17982a
 def ridge(device: Device | str, precision: str = "bfloat16") -> float:
     "FLOPs per byte from which on `device` is limited by what it can compute, below which by its memory."
     device = find_device(device) if isinstance(device, str) else device
@@ -269,7 +269,7 @@ def matmul_bytes(m, n, k, element_bytes=2):
     "Bytes that such a product must at least move: each operand is read once, the result is written once."
     return (m * k + k * n + m * n) * element_bytes
 
-
+# %% ../../nbs/source/compute/devices.ipynb #f8275c1b
 def intensity(m, n, k, element_bytes=2):
     "FLOPs per byte of such a product, at best. Numbers or arrays, above 0."
     for name, value in (("m", m), ("n", n), ("k", k), ("element_bytes", element_bytes)):
@@ -277,7 +277,7 @@ def intensity(m, n, k, element_bytes=2):
             raise ValueError(f"intensity: {name} must be above 0, not {value!r}")
     return matmul_flops(m, n, k) / matmul_bytes(m, n, k, element_bytes)
 
-
+# %% ../../nbs/source/compute/devices.ipynb #afb9fe3c
 def matmul_seconds(device: Device | str, m, n, k, precision: str = "bfloat16"):
     "Seconds that an (m x k) by (k x n) product takes at least: the longer of computing it and moving it. Numbers or arrays."
     return matmul_flops(m, n, k) / roofline(device, intensity(m, n, k, FORMATS[precision][1]), precision)
@@ -326,7 +326,7 @@ class Trained:
 
 PFS_DAY = 1e15 * 86_400
 
-
+# %% ../../nbs/source/compute/devices.ipynb #5f7c2ede
 def growth() -> list[Trained]:
     """FLOPs that trained known systems, in order of time.
 
@@ -342,7 +342,7 @@ def growth() -> list[Trained]:
         found.append(Trained(row["name"], float(row["date"]), flops, origin, row["how"]))
     return sorted(found, key=lambda trained: trained.date)
 
-
+# %% ../../nbs/source/compute/devices.ipynb #1b94ec23
 def doubling_months(first: Trained, last: Trained) -> float:
     "Months in which training compute doubles on the way from one system to the other."
     return 12 * (last.date - first.date) / math.log2(last.flops / first.flops)

@@ -32,7 +32,7 @@ def stack_for(layout: Layout, cluster: Cluster) -> Stack:
 DAY = 86_400  # seconds
 LARGEST_COUNT = 100_000  # of what is counted one by one
 
-
+# %% ../../nbs/source/compute/estimating.ipynb #439aa43a
 class Ends(NamedTuple):
     "One end of a band: seconds of a step; days and US dollars of the whole run (None where not known)."
 
@@ -40,7 +40,7 @@ class Ends(NamedTuple):
     days: float | None
     money: float | None
 
-
+# %% ../../nbs/source/compute/estimating.ipynb #b08fe055
 class Term(NamedTuple):
     "One number of an estimate: what it is, how it was worked out, and from where the formula is."
 
@@ -71,7 +71,7 @@ class Estimate(Record):
     tokens_per_second = property(lambda self: self.tokens_per_step / self.step, doc="Tokens a second, over all devices.")
     fits = property(lambda self: self.memory.total <= usable_memory(self.cluster.device), doc="Whether the fullest rank's memory is enough.")
     low = property(lambda self: ends(self, -1), doc="The good end of the band (P10): one in ten is faster, and cheaper.")
-    high = property(lambda self: ends(self, 1), doc="The bad end of the band (P90): one in ten is slower, and dearer.")
+    high = property(lambda self: ends(self, 1), doc="The bad end of the band (P90): one in ten is slower, and more expensive.")
     terms = property(lambda self: terms_of(self), doc="Every number with its formula and the formula's source, worked out when they are read.")
 
     @property
@@ -138,14 +138,14 @@ def estimate(model: Transformer, layout: Layout, cluster: Cluster, *, optimizer:
         raise ValueError("estimate: model, layout or cluster: their numbers must be such that a step takes finite seconds and bytes above 0")
     return Estimate(model, layout, cluster, stack, optimizer, tokens, seq, memory, seconds)
 
-
+# %% ../../nbs/source/compute/estimating.ipynb #d03dc563
 def refuse_types(model, layout, cluster) -> None:
     "Raise ValueError for the first of the three nouns that is something else."
     for name, value, kind in (("model", model, Transformer), ("layout", layout, Layout), ("cluster", cluster, Cluster)):
         if not isinstance(value, kind):
             raise ValueError(f"estimate: {name} must be a {kind.__name__}, not {value!r}")
 
-
+# %% ../../nbs/source/compute/estimating.ipynb #262dde90
 def refuse_tokens(tokens) -> float:
     "`tokens` as a number; ValueError if it is none, or not above 0 and finite."
     try:
@@ -168,7 +168,7 @@ SECONDS = {
     "optimizer": ("states / bandwidth of memory", "each number is read and written once"),
 }
 
-
+# %% ../../nbs/source/compute/estimating.ipynb #dc166f63
 def terms_of(estimate: Estimate) -> list[Term]:
     "The terms of an estimate, in the order in which one leads to the next."
     e, stack = estimate, estimate.stack
@@ -204,7 +204,7 @@ def estimate_rows(e: Estimate) -> list[tuple]:
         rows.append(("its price", f"{e.money:,.0f} USD", f"{low.money:,.0f} to {high.money:,.0f} USD"))
     return rows
 
-
+# %% ../../nbs/source/compute/estimating.ipynb #6dc356c3
 def estimate_html(e: Estimate) -> str:
     "An estimate for a notebook: the main numbers with their band, and two pictures."
     from fsdl_course.pictures import stacked_bars  # only who draws needs it
@@ -222,7 +222,7 @@ class Sweep(NamedTuple):
     step: object
     memory: object
 
-
+# %% ../../nbs/source/compute/estimating.ipynb #8e82641c
 def sweep(model: Transformer, layouts: many, cluster: Cluster, *, stack: str | Stack = "megatron", optimizer: str = "adamw", seq: int | None = None,
           threads: int = 2, chunk: int = 16_384) -> Sweep:
     """`estimate`'s step and memory of a whole array of layouts: a million in half a second or so on two cores. Needs NumPy.

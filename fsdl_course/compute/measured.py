@@ -17,7 +17,6 @@ from .stacks import STACKS
 from ..spec import MODELS, Layout, Transformer, data_rows, find_device, html_table
 
 # %% ../../nbs/source/compute/measured.ipynb #f351cfc6
-@functools.cache
 @dataclass(frozen=True)
 class MemoryRow:
     """A published number of bytes beside ours.
@@ -50,14 +49,14 @@ def fitted_overhead(rows) -> float:
     "The constant that a stack holds besides, in the unit of the rows: the median of what is published and not explained."
     return statistics.median(row.published - row.bare for row in rows)
 
-
+# %% ../../nbs/source/compute/measured.ipynb #144e899b
 def crossed(rows: list[MemoryRow]) -> list[MemoryRow]:
     "The rows, each predicted with a constant that was fitted without its group."
     known = [row for row in rows if row.published is not None]
     constants = {group: fitted_overhead(row for row in known if row.group != group) for group in {row.group for row in rows}}
     return [MemoryRow(**{**vars(row), "predicted": row.bare + constants[row.group]}) for row in rows]
 
-
+# %% ../../nbs/source/compute/measured.ipynb #668d02ea
 def bloom_model(line: dict[str, str]) -> Transformer:
     "The model of a row of BLOOM's trials; depth and heads that the row doesn't give are the file's."
     return Transformer(
@@ -65,7 +64,7 @@ def bloom_model(line: dict[str, str]) -> Transformer:
         vocab=int(line["vocab"]), seq=int(line["seq"]), positions="alibi", embedding_norm=True,
     )
 
-
+# %% ../../nbs/source/compute/measured.ipynb #a5cc5580
 @functools.cache
 def bloom_rows() -> tuple[MemoryRow, ...]:
     "Peak memory of jobs of BLOOM's makers on A100s of 80 GB (bigscience-workshop/bigscience, chronicles-prequel.md), without their duplicates; sections are left out in turn. Where heads are not told, the 64 of their neighbours are assumed."
@@ -101,19 +100,19 @@ def torchtitan_rows() -> tuple[MemoryRow, ...]:
         rows.append(MemoryRow("torchtitan", name, "measured", float(line["peak_mem_gib"]), bare, group=str(number), bare=bare, usable=95.04, model=model, layout=layout))
     return tuple(crossed(rows))
 
-
+# %% ../../nbs/source/compute/measured.ipynb #431c4178
 MPT = {
     "125m": (12, 768, 12), "350m": (24, 1024, 16), "760m": (24, 1536, 12), "1b": (24, 2048, 16), "3b": (32, 2560, 20), "7b": (32, 4096, 32), "13b": (40, 5120, 40),
     "30b": (48, 7168, 56), "70b": (80, 8192, 64),
 }
 
-
+# %% ../../nbs/source/compute/measured.ipynb #8863a17f
 def mpt_model(line: dict[str, str]) -> Transformer:
     "The model of a row of llm-foundry's table of throughputs."
     layers, hidden, heads = MPT[line["model"]]
     return Transformer(name=f"mpt-{line['model']}", layers=layers, hidden=hidden, heads=heads, vocab=50_368, seq=int(line["seq_len"]), bias=False)
 
-
+# %% ../../nbs/source/compute/measured.ipynb #e6e65c26
 @functools.cache
 def foundry_rows() -> tuple[MemoryRow, ...]:
     "Jobs of llm-foundry that ran, so that they fitted (its README's benchmarks); nothing is published about their memory."
@@ -140,13 +139,13 @@ def zero_rows() -> tuple[MemoryRow, ...]:
         rows.append(MemoryRow("ZeRO's table", f"{parameters:g} billion, {n} ranks, stage {zero}", "formula", float(line["gb_per_gpu_published"]), held, "GB"))
     return tuple(rows)
 
-
+# %% ../../nbs/source/compute/measured.ipynb #af96162f
 def kept_by_layers(model: Transformer, layout: Layout) -> float:
     "Bytes that the layers of the first stage keep until their backward pass, as Korthikanti et al. count them: without the ends, and without a layer that is computed again."
     job = describe(model, layout, STACKS["megatron"], "adamw", refuse_job(model, layout, "adamw", None))
     return activation_terms(job, next(iter(places(job))))[0].bytes
 
-
+# %% ../../nbs/source/compute/measured.ipynb #bfc35d12
 @functools.cache
 def korthikanti_rows() -> tuple[MemoryRow, ...]:
     "Figures 1 and 7 of arXiv:2205.05198: states without the vocabulary, and activations, in GiB or as a part of what tensor parallelism alone keeps."
@@ -194,12 +193,12 @@ class MemorySummary:
         errors = [abs(row.error) for row in rows]
         return cls(name, len(errors), rows[0].kind, statistics.median(errors), statistics.mean(errors), max(errors), aim, note)
 
-
+# %% ../../nbs/source/compute/measured.ipynb #2eb319a7
 def memory_rows() -> list[MemoryRow]:
     "Every published number about memory that `peak_memory` is held to, beside its own."
     return [*bloom_rows(), *torchtitan_rows(), *foundry_rows(), *korthikanti_rows(), *zero_rows()]
 
-
+# %% ../../nbs/source/compute/measured.ipynb #2ef5b4fb
 def memory_summary() -> list[MemorySummary]:
     "The accuracy of `peak_memory`, source by source, with the aim it is held to."
     bloom, ran = [row for row in bloom_rows() if row.published], foundry_rows()
@@ -216,7 +215,7 @@ def memory_summary() -> list[MemorySummary]:
         MemorySummary.of("ZeRO: states", zero_rows(), "worst 2.5%"),
     ]
 
-
+# %% ../../nbs/source/compute/measured.ipynb #94c5e649
 def summary_table(summaries) -> str:
     "Summaries as an HTML table."
     def percent(number):

@@ -42,7 +42,7 @@ def smaller(a, b):
     "The smaller of two numbers, or of two arrays place by place."
     return a - (a - b) * (a > b)
 
-
+# %% ../../nbs/source/compute/memory.ipynb #c6b97e9f
 def in_flight(schedule: str, stage, stages, micro_batches, virtual_stages=1):
     """Chunks whose activations a stage holds at once, at most: forward passes that wait for their backward pass, or W under ZB-H1. Numbers or arrays.
 
@@ -70,7 +70,7 @@ class Kept(NamedTuple):
     first: float
     last: float
 
-
+# %% ../../nbs/source/compute/memory.ipynb #464ace6b
 def kept_bytes(model: Transformer, stack: Stack, precision: str, recompute: str, tp, sequence_parallel, seq) -> Kept:
     """Bytes of activations per token on one tp rank: `Kept`. Numbers or arrays.
 
@@ -100,7 +100,7 @@ def kept_bytes(model: Transformer, stack: Stack, precision: str, recompute: str,
         layer = smaller(layer, everything)
     return Kept(layer, everything - layer, first, last)
 
-
+# %% ../../nbs/source/compute/memory.ipynb #2f751568
 def late_bytes(model: Transformer, precision: str, tp):
     "Bytes per token with which a layer waits for its W, once its B is over (ZB-H1): what goes into each matrix, and the gradient of what comes out."
     more = (model.top_k - 1) * (2 if model.gated else 1) * model.ffn * PRECISIONS[precision].compute
@@ -114,7 +114,7 @@ class Rates(NamedTuple):
     gradients: tuple
     optimizer: tuple
 
-
+# %% ../../nbs/source/compute/memory.ipynb #f3eb1bb3
 @functools.lru_cache(maxsize=1024)
 def rates_at(zero: int, precision: str, optimizer: str, offload: str, stack: Stack) -> Rates:
     "What `ledger.state_bytes` says of one parameter at a stage of ZeRO. A stack's second gradient is shared out from stage 1 on."
@@ -124,7 +124,7 @@ def rates_at(zero: int, precision: str, optimizer: str, offload: str, stack: Sta
     stays = {"parameters": offload != "all", "gradients": offload != "all", "optimizer": offload == "none"}
     return Rates(*((here[kind] * stays[kind], part[kind] * stays[kind]) for kind in Rates._fields))
 
-
+# %% ../../nbs/source/compute/memory.ipynb #1043ea49
 def state_rates(zero, precision: str, optimizer: str, offload: str, stack: Stack) -> Rates:
     "`rates_at` a stage, or at an array of stages: there what changes from each stage to the next is added where the stage is reached."
     if isinstance(zero, int):
@@ -148,7 +148,7 @@ class Elements(NamedTuple):
     dense: int
     experts: int
 
-
+# %% ../../nbs/source/compute/memory.ipynb #f42d0403
 def elements(model: Transformer, tp, pp, ep) -> Elements:
     "The ledger's `stage_shares`, and `layer_elements`; numbers or arrays."
     spread = many(tp=tp, pp=pp, ep=ep)
@@ -157,8 +157,8 @@ def elements(model: Transformer, tp, pp, ep) -> Elements:
         shares = (share._replace(experts=0) for share in shares)
     return Elements(*shares, *layer_elements(model, spread))
 
-
-# Whoever asks about one layout asks about the next: what depends on few numbers is worked out once.
+# %% ../../nbs/source/compute/memory.ipynb #1679e913
+# The next layout asked about often has the same numbers: what depends on few of them is worked out once.
 _elements = functools.lru_cache(maxsize=4096)(elements)
 _kept_bytes = functools.lru_cache(maxsize=4096)(kept_bytes)
 _late_bytes = functools.lru_cache(maxsize=4096)(late_bytes)
@@ -172,7 +172,7 @@ class Place(NamedTuple):
     first: bool
     last: bool
 
-
+# %% ../../nbs/source/compute/memory.ipynb #9e1a58cc
 class Job(NamedTuple):
     "What is the same on all stages: the layout, its stack, and bytes per parameter, per token and per logit."
 
@@ -187,7 +187,7 @@ class Job(NamedTuple):
     logits: float
     loss: float
 
-
+# %% ../../nbs/source/compute/memory.ipynb #b0036d17
 def held_parts(job: Job, share: Share) -> tuple:
     "Parameters on a rank that has this share: (all of them, the part that would be its own if all were shared out)."
     if isinstance(share.experts, int) and not share.experts:
@@ -228,7 +228,7 @@ def held_activations(job: Job, place: Place) -> tuple:
     more = again > loss
     return held + again * more, later + loss * (1 - more)
 
-
+# %% ../../nbs/source/compute/memory.ipynb #908fbecb
 def gathered_bytes(job: Job) -> tuple:
     """Bytes of whole tensors that come and go, beside the shares of ZeRO: (per parameter outside the layers, per parameter, for layers).
 
@@ -258,7 +258,7 @@ def describe(model: Transformer, layout, stack: Stack, optimizer: str, seq: int)
         loss = loss + logits * (stack.loss_split - stack.loss_bytes) * (layout.tp > 1)
     return Job(layout, stack, layout.dp * layout.cp, size, rates, kept, late, tokens, logits, loss)
 
-
+# %% ../../nbs/source/compute/memory.ipynb #05eb893b
 def places(job: Job):
     "The stages of which one is the fullest: the first, the second (where the deepest begin) and the last, as far as the pipeline has them."
     pp, size = job.layout.pp, job.size
@@ -273,7 +273,7 @@ def places(job: Job):
     yield Place(size.middle, 1, False, False)
     yield Place(size.last, pp - 1, False, (pp > 1) * 1)
 
-
+# %% ../../nbs/source/compute/memory.ipynb #89413caa
 def refuse_job(model: Transformer, layout, optimizer: str, seq) -> int:
     "The tokens of a sequence, if the job can be; otherwise a ValueError that names what stands in the way."
     if not isinstance(model, Transformer):
@@ -302,7 +302,7 @@ def refuse_job(model: Transformer, layout, optimizer: str, seq) -> int:
 # %% ../../nbs/source/compute/memory.ipynb #42b00155
 KEYS = ("parameters", "gradients", "optimizer", "activations", "logits", "buffers", "overhead")
 
-
+# %% ../../nbs/source/compute/memory.ipynb #b76463f0
 def peak_memory(model: Transformer, layout=Layout(), stack: Stack | str = "megatron", *, optimizer: str = "adamw", seq: int | None = None) -> Tally:
     """Bytes on the fullest rank at its peak, by kind: {"parameters", "gradients", "optimizer", "activations", "logits", "buffers", "overhead"}.
 
@@ -332,7 +332,7 @@ def peak_memory(model: Transformer, layout=Layout(), stack: Stack | str = "megat
     held = (*(everything * here + part * there for here, there in job.rates), kept, logits, comes, stack.overhead)
     return Tally(zip(KEYS, held))
 
-
+# %% ../../nbs/source/compute/memory.ipynb #1532c8e1
 def fuller(new: tuple, new_total, old: tuple, old_total) -> tuple:
     "(what is held, its total) of the fuller of two ranks, place by place."
     more = new_total > old_total
@@ -356,7 +356,7 @@ def course_memory(model: Transformer, layout, optimizer: str, seq: int) -> Tally
         held.append(tally + course_buffers(model, layout, stage) + course_overhead(model, layout, optimizer, stage))
     return max(held, key=lambda tally: tally.total)
 
-
+# %% ../../nbs/source/compute/memory.ipynb #3e4f7f30
 def course_buffers(model: Transformer, layout: Layout, stage: int) -> Tally:
     """Whole tensors that come and go on a rank of `parallel.train`, which sums gradients when a chunk's backward pass is over; to the byte where there is one stage, and no recomputation.
 
@@ -374,7 +374,7 @@ def course_buffers(model: Transformer, layout: Layout, stage: int) -> Tally:
         held = max(units.values()) if layout.zero == 1 else gradients + sum(units.values())
     return Tally(buffers=held * PRECISIONS[layout.precision].gradients)
 
-
+# %% ../../nbs/source/compute/memory.ipynb #a98aebd0
 def course_overhead(model: Transformer, layout: Layout, optimizer: str, stage: int) -> Tally:
     "AdamW's step counters: one for each tensor that it trains. From ZeRO-1 on, and where states are offloaded, these are flat buffers: one for a layer, one for the rest, one for a table that two stages have."
     depth, first, last = stage_layers(model.layers, layout.pp)[stage], stage == 0, stage == layout.pp - 1
@@ -422,12 +422,12 @@ def many_on_the_course(model: Transformer, layout: many, optimizer: str, seq: in
         fullest = tuple(new * more + old * (1 - more) for new, old in zip(held, fullest or held))
     return Tally(zip(KEYS, (*fullest, 0, overhead(model, optimizer)["overhead"])))
 
-
+# %% ../../nbs/source/compute/memory.ipynb #78996b5a
 def scaled(tally: Tally, times) -> Tally:
     "Every number of a tally so many times."
     return Tally({kind: number * times for kind, number in tally.items()})
 
-
+# %% ../../nbs/source/compute/memory.ipynb #57d3cf98
 def larger_by(a: Tally, b: Tally) -> Tally:
     "Of two tallies the one with the larger total, place by place."
     more = a.total > b.total
@@ -443,10 +443,10 @@ class MemoryTerm(NamedTuple):
     formula: str
     source: str
 
-
+# %% ../../nbs/source/compute/memory.ipynb #7cb4be53
 ZERO, KORTHIKANTI = "arXiv:1910.02054", "arXiv:2205.05198"
 
-
+# %% ../../nbs/source/compute/memory.ipynb #01d3d2f8
 def memory_terms(model: Transformer, layout: Layout = Layout(), stack: Stack | str = "megatron", *, optimizer: str = "adamw", seq: int | None = None) -> list[MemoryTerm]:
     "What `peak_memory` adds up for the fullest rank of a `Layout`, term by term, each with its formula and source. Kind by kind they sum to `peak_memory`."
     stack = find_stack("peak_memory", stack)
@@ -459,7 +459,7 @@ def memory_terms(model: Transformer, layout: Layout = Layout(), stack: Stack | s
     terms.append(MemoryTerm("overhead", "context, libraries, fragmentation", stack.overhead, f"a constant of {stack.name}", stack.about))
     return [term for term in terms if term.bytes]
 
-
+# %% ../../nbs/source/compute/memory.ipynb #a7fe977d
 def rank_total(job: Job, place: Place) -> float:
     "Bytes of all but the overhead on a rank of this stage."
     everything, part = held_parts(job, place.share)
@@ -485,7 +485,7 @@ def state_terms(job: Job, place: Place, optimizer: str) -> list[MemoryTerm]:
         terms.append(MemoryTerm(kind, "a second gradient, shared out", second, f"{job.stack.gradient_shard} B x parameters / {job.ranks} ranks", job.stack.about))
     return terms
 
-
+# %% ../../nbs/source/compute/memory.ipynb #607c25ec
 def activation_terms(job: Job, place: Place) -> list[MemoryTerm]:
     "What waits for the backward pass, what is computed again, and the loss."
     layout, kept, depth = job.layout, job.kept, place.share.depth
@@ -507,7 +507,7 @@ def activation_terms(job: Job, place: Place) -> list[MemoryTerm]:
         MemoryTerm("logits", "logits and the loss", logits, f"{logits / job.logits:.3g} B x {job.logits:,.0f} logits", job.stack.about),
     ]
 
-
+# %% ../../nbs/source/compute/memory.ipynb #babe7749
 def gathered_terms(job: Job, place: Place) -> list[MemoryTerm]:
     "Whole tensors that come and go."
     share = place.share
@@ -524,7 +524,7 @@ def gathered_terms(job: Job, place: Place) -> list[MemoryTerm]:
 # Cards with GDDR memory (T4, A10, L4) lose 6.25% more where error correction is on (NVIDIA's CUDA C++ Best Practices Guide), which is not in here.
 USABLE = 0.99
 
-
+# %% ../../nbs/source/compute/memory.ipynb #90fd1b4d
 def usable_memory(device: Device) -> float:
     "Bytes of a device's memory that a process can have: what its driver leaves of the card."
     return device.memory * USABLE

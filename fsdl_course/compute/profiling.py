@@ -28,7 +28,7 @@ PROFILE_PRECISIONS = ("float32", "float64", "bfloat16", "autocast")
 LOSS = "(loss)"
 OUTSIDE = "(step)"
 
-
+# %% ../../nbs/source/compute/profiling.ipynb #677d57e5
 class Block:
     "One piece of memory (a storage, however many tensors look into it): bytes, where and when it was made, and its kind as far as that is known at once."
 
@@ -40,7 +40,7 @@ class Block:
         self.stays = False   # it outlived the pass that made it
         self.unseen = False  # kept for the backward pass by other means than autograd's
 
-
+# %% ../../nbs/source/compute/profiling.ipynb #e66435e9
 class Log:
     """What happened to memory in a step: blocks, and events in their order, without one word of PyTorch.
 
@@ -82,7 +82,7 @@ class _Saved:
     def __init__(self, tensor):
         self.tensor = tensor
 
-
+# %% ../../nbs/source/compute/profiling.ipynb #00274a7f
 def pack(log: Log, tensor) -> _Saved:
     "What autograd keeps instead of a tensor: a box, which notes in `log` from when to when it is kept."
     box = _Saved(tensor)
@@ -101,7 +101,7 @@ def pack(log: Log, tensor) -> _Saved:
     weakref.finalize(box, unpack, log, number)
     return box
 
-
+# %% ../../nbs/source/compute/profiling.ipynb #7c87b135
 def unpack(log: Log, number: int) -> None:
     "One box less that keeps the block."
     log._savers[number] -= 1
@@ -191,7 +191,7 @@ def placed(log: Log, makers: dict) -> Iterator[None]:
         if maker is not None:
             log.modules.pop()
 
-
+# %% ../../nbs/source/compute/profiling.ipynb #4274ecf6
 def settle(log: Log, phase: str) -> None:
     """A pass is over: what it made and is still there, stays for the backward pass.
 
@@ -242,7 +242,7 @@ def make_optimizer(name, parameters):
         return makers[name](parameters)
     return torch.optim.SGD(parameters, lr=0.1, momentum=0.9 if name == "sgd" else 0.0)
 
-
+# %% ../../nbs/source/compute/profiling.ipynb #676e0336
 def sum_of_outputs(module, *batch, **named):
     "A loss for who names none: the module's own (`output.loss`), or else the sum of all that it puts out, which itself keeps next to nothing."
     import torch
@@ -327,7 +327,7 @@ def kind_of(block: Block) -> str:
         return "logits" if block.module == LOSS else "activations"
     return "working"
 
-
+# %% ../../nbs/source/compute/profiling.ipynb #5d02bc39
 def walk(log: Log) -> Iterator[tuple[int, dict[str, int], Tally]]:
     "After each event: its number, bytes held by kind, and of these what autograd keeps (`activations`, `logits`). The same two dicts, changed each time."
     held, kept = dict.fromkeys(PROFILE_KINDS, 0), dict.fromkeys(("activations", "logits"), 0)
@@ -415,7 +415,7 @@ def gathered(parts, depth: int) -> list[Part]:
         found[name] = Part(name, part.type, part.memory, part.flops) if have is None else Part(name, have.type, have.memory + part.memory, have.flops + part.flops)
     return list(found.values())
 
-
+# %% ../../nbs/source/compute/profiling.ipynb #39e487d7
 def profile_table(profile: Profile, depth: int = 2) -> str:
     "The profile as an HTML table: a row for each part, a column for each kind of bytes and each pass."
     kinds, passes = [kind for kind in PROFILE_KINDS if profile.memory.get(kind)], [name for name in profile.flops if profile.flops[name]]
@@ -480,7 +480,7 @@ def profile(module, batch, *, loss: Callable | None = None, optimizer="adamw", p
 
     return again(size)
 
-
+# %% ../../nbs/source/compute/profiling.ipynb #efbb458a
 def batch_tensors(batch) -> list:
     "The tensors of a batch; a ValueError if there are none."
     import torch
@@ -491,7 +491,7 @@ def batch_tensors(batch) -> list:
         raise ValueError(f"profile: batch must be a tensor with a first dim, or a tuple or dict of them, not {batch!r}")
     return found
 
-
+# %% ../../nbs/source/compute/profiling.ipynb #37b3a437
 def batch_size(batch) -> int:
     "The size of the first dim of the batch's first tensor."
     return batch_tensors(batch)[0].shape[0]
@@ -513,7 +513,7 @@ def resized(batch, rows: int, precision: str, device: str):
 
     return tree_map_only(torch.Tensor, empty, batch)
 
-
+# %% ../../nbs/source/compute/profiling.ipynb #481eb46b
 def converted(module, precision: str):
     "The module with its floating tensors in the given precision; what was one tensor stays one."
     import torch
@@ -600,7 +600,7 @@ def measured_peak(module, batch, *, loss: Callable | None = None, optimizer="ada
         top = max(top, now)
     return sum(held.values()) + top
 
-
+# %% ../../nbs/source/compute/profiling.ipynb #41939164
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
     "Keep what libraries below Python write to standard error, as the profiler does when it starts, off the page."

@@ -30,7 +30,7 @@ def implied_mfu(parameters, tokens, device_hours, peak):
         above("implied_mfu", name, value)
     return 6 * parameters * tokens / (3600 * device_hours * peak)
 
-
+# %% ../../nbs/source/compute/runs.ipynb #957e2c05
 def above(owner: str, name: str, value, least: float = 0.0, strictly: bool = True) -> None:
     """Refuse a number, or an array with one, that is not above (or, if not `strictly`, at least) `least`: a ValueError that names it.
 
@@ -86,7 +86,7 @@ def number(text: str) -> float | None:
     "The number that a cell holds; None for an empty one."
     return float(text) if text else None
 
-
+# %% ../../nbs/source/compute/runs.ipynb #ec79ee76
 def step_mfu_of(row: dict[str, str]) -> float | None:
     """MFU of a step from whatever the authors give: a percentage, FLOP/s of the hardware, or the seconds of a step and its tokens.
 
@@ -101,7 +101,7 @@ def step_mfu_of(row: dict[str, str]) -> float | None:
         return implied_mfu(float(row["active_params"]), float(row["step_tokens"]), device_hours, devices()[row["device"]].tensor16)
     return None
 
-
+# %% ../../nbs/source/compute/runs.ipynb #3ec0b95a
 @functools.cache
 def training_runs() -> tuple[Run, ...]:
     "All runs of `data/training_runs.csv`, with their sources."
@@ -130,12 +130,12 @@ class Band(NamedTuple):
         rows = [(name, f"{value:.3g}") for name, value in zip(("P10", "P50", "P90"), self)]
         return html_table(rows, caption=f"from {self.runs} runs; the next one lies between P10 and P90 {self.coverage:.0%} of the time")
 
-
+# %% ../../nbs/source/compute/runs.ipynb #abbee6e1
 def rank_of_end(count: int) -> int:
     "Which value, counted from either end of `count` sorted ones, is the end of the band: the tenth part of count + 1, and at least the first."
     return max(1, (count + 1) // 10)
 
-
+# %% ../../nbs/source/compute/runs.ipynb #c7228d1d
 def band(values: Iterable[float]) -> Band:
     """P10, P50 and P90 by ranks that hold for the *next* value and not only for these.
 
@@ -150,7 +150,7 @@ def band(values: Iterable[float]) -> Band:
     end = rank_of_end(len(found))
     return Band(found[end - 1], statistics.median(found), found[-end], len(found))
 
-
+# %% ../../nbs/source/compute/runs.ipynb #bdb9bb03
 def left_out(values: Sequence[float], groups: Sequence[str] | None = None) -> float:
     """How often a value lies in the band that the others, without it, give: what a band is worth on a run that it has not seen.
 
@@ -172,7 +172,7 @@ def run_mfu() -> Band:
     "The MFU of whole runs: of dense models trained from scratch whose tokens and device hours their authors published (kind \"measured\")."
     return band(run.mfu for run in training_runs() if run.kind == "measured")
 
-
+# %% ../../nbs/source/compute/runs.ipynb #1241cfff
 class RunBand(Band):
     """A whole run's MFU over that of its steps: p10, p50, p90. A run takes the days that its steps would take, divided by these.
 
@@ -181,7 +181,7 @@ class RunBand(Band):
 
     mfu = property(lambda self: run_mfu())
 
-
+# %% ../../nbs/source/compute/runs.ipynb #909ac05e
 @functools.cache
 def run_band() -> RunBand:
     """`RUN_BAND`, worked out: of all runs that tell how fast their steps were, those of kind "assumed" too, since fewer than 9 can carry no band of 80%.
@@ -190,7 +190,7 @@ def run_band() -> RunBand:
     """
     return RunBand(*band(min(run.ratio, 1.0) for run in training_runs() if run.ratio and run.kind != "other"))
 
-
+# %% ../../nbs/source/compute/runs.ipynb #a85d01d1
 def __getattr__(name: str):
     if name == "RUN_BAND":  # read from the data when first asked for
         return run_band()
@@ -217,19 +217,19 @@ def time_spent(devices, hours_between_failures, *, save_seconds, restart_seconds
     step, saving = kept * interval / cycle, kept * save_seconds / cycle
     return Tally(step=step, saving=saving, lost=running - kept, starting=1 - running)
 
-
+# %% ../../nbs/source/compute/runs.ipynb #aa0cd3f2
 def goodput(devices, hours_between_failures, *, save_seconds, restart_seconds, interval=None):
     "The part of the time that is progress: `time_spent`'s \"step\", with the same arguments and errors. 0 where a failure nearly always comes before a checkpoint."
     return time_spent(devices, hours_between_failures, save_seconds=save_seconds, restart_seconds=restart_seconds, interval=interval)["step"]
 
-
+# %% ../../nbs/source/compute/runs.ipynb #c224c658
 def time_between(owner: str, devices, hours_between_failures):
     "Seconds between failures of any of `devices` devices, each of which fails every `hours_between_failures` on average."
     above(owner, "devices", devices)
     above(owner, "hours_between_failures", hours_between_failures)
     return 3600 * hours_between_failures / devices
 
-
+# %% ../../nbs/source/compute/runs.ipynb #19991394
 def decline(x):
     "x / (e^x - 1) for x above 0, a number or an array, without loss of digits near 0: there 1 - x/2 + x^2/12 - x^4/720."
     small, large = -larger(-x, -0.01), larger(x, 0.01)   # each formula only where it holds
@@ -303,7 +303,7 @@ def energy(device_hours, watts, pue=1.1):
     above("energy", "pue", pue, least=1.0, strictly=False)
     return device_hours * watts * pue / 1000
 
-
+# %% ../../nbs/source/compute/runs.ipynb #228e6288
 @dataclass(frozen=True)
 class EnergyRecord:
     """The published electricity of one run. watts: of a device with its share of the host; megawatt_hours: as published; None where nobody says.
@@ -326,7 +326,7 @@ class EnergyRecord:
         known = self.count and self.days and self.watts and self.pue
         return energy(24 * self.days * self.count, self.watts, self.pue) / 1000 if known else None
 
-
+# %% ../../nbs/source/compute/runs.ipynb #429964cd
 @functools.cache
 def energy_records() -> tuple[EnergyRecord, ...]:
     "All rows of `data/energy.csv`, with their sources."

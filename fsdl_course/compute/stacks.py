@@ -64,10 +64,13 @@ class Stack:
 # What each reaches: fitted by `validation.refit` on published steps. The first are the same for all stacks on NVIDIA's cards, which run much the same kernels.
 REACHED = {"matmul": {"Ampere": 0.870, "Hopper": 0.754}, "flash": {"Ampere": 0.400, "Hopper": 0.226}, "half_depth": 420.0, "misaligned": 0.144,
            "uneven": 0.776, "exposed": 0.425, "launch": 0.755e-3}
+
+# %% ../../nbs/source/compute/stacks.ipynb #f1fafdc5
 # On TPUs, whose compiler joins what is element by element to the products
 _XLA = {"matmul": {"TPU v4": 0.829, "TPU v5e": 1.0, "TPU v5p": 0.81}, "flash": {"TPU": 0.4}, "half_depth": 100.0, "misaligned": 1.0, "uneven": 1.0,
         "exposed": 0.102, "launch": 0.096e-3}
 
+# %% ../../nbs/source/compute/stacks.ipynb #2ab26522
 _REACHED = {
     "megatron-deepspeed": {**REACHED, "passes": 12.0, "link": 0.304, "network": 0.205, "split_hops": True, "spread": 0.07},
     "megatron": {**REACHED, "passes": 12.0, "link": 0.68, "network": 0.809, "split_hops": True, "spread": 0.08},
@@ -106,9 +109,10 @@ _ABOUT = {
     "course": "this course's own `parallel.train`, on processes of a CPU",
 }
 
+# %% ../../nbs/source/compute/stacks.ipynb #a66f046b
 STACKS = Named({name: Stack(name=name, about=_ABOUT[name], **_HELD[name], **_REACHED.get(name, _REACHED["fsdp"])) for name in _ABOUT})
 
-
+# %% ../../nbs/source/compute/stacks.ipynb #6cd3059d
 def find_stack(owner: str, stack: "Stack | str") -> Stack:
     "A stack by its name in `STACKS`, or itself; otherwise a ValueError that lists the names, for the function `owner`."
     if isinstance(stack, Stack):

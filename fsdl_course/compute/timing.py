@@ -42,7 +42,7 @@ class Shape(NamedTuple):
     first: int
     last: int
 
-
+# %% ../../nbs/source/compute/timing.ipynb #753448fa
 @functools.lru_cache(maxsize=4096)
 def shape_of(model: Transformer, seq: int | None = None) -> Shape:
     "The `Shape` of a model that is trained on sequences of `seq` tokens; `attention` and `expert` are parameters of a layer, `first` and `last` those of the ends."
@@ -81,7 +81,7 @@ class Rates(NamedTuple):
     per_node: int
     host: float
 
-
+# %% ../../nbs/source/compute/timing.ipynb #f34e3b6d
 def peak_rate(device: Device, precision: str) -> float:
     "The dense FLOP/s that a device's sheet promises for the arithmetic of a `Layout`'s precision. ValueError where it promises none."
     size = PRECISIONS[precision].compute
@@ -90,12 +90,12 @@ def peak_rate(device: Device, precision: str) -> float:
         raise ValueError(f"estimate: cluster: the sheet of {device.name!r} has no rate for precision {precision!r}; give a Device that has one")
     return rate / 2 if size == 8 else rate
 
-
+# %% ../../nbs/source/compute/timing.ipynb #712df164
 def reached(table: dict, device: Device, assumed: dict, otherwise: float) -> float:
     "What a stack reaches of a device's rate: as fitted for the device, or for its generation, or as assumed."
     return table.get(device.name) or table.get(device.arch) or assumed.get(device.arch, otherwise)
 
-
+# %% ../../nbs/source/compute/timing.ipynb #cd36d85e
 @functools.lru_cache(maxsize=4096)
 def rates_of(cluster: Cluster, stack: Stack, precision: str) -> Rates:
     "What `stack` reaches on `cluster`, in a precision."
@@ -111,12 +111,12 @@ def rates_of(cluster: Cluster, stack: Stack, precision: str) -> Rates:
         cluster.link.latency, cluster.network.latency, cluster.per_node, HOST.get(device.arch, HOST_PCIE3),
     )
 
-
+# %% ../../nbs/source/compute/timing.ipynb #3d3f9276
 def one(value) -> bool:
     "Whether `value` is the plain number 1, so that what it multiplies by can be left out; an array never is."
     return type(value) is int and value == 1
 
-
+# %% ../../nbs/source/compute/timing.ipynb #d0f91362
 def smaller(a, b):
     "The smaller of two numbers, or of two arrays place by place."
     return a + (b - a) * (b < a)
@@ -127,7 +127,7 @@ def uneven_cost(stack: Stack, size):
     odd = size & 63
     return (1 + (1 / stack.uneven - 1) * (odd > 0)) * (1 + (1 / stack.misaligned - 1) * ((odd & 7) > 0))
 
-
+# %% ../../nbs/source/compute/timing.ipynb #9ffc7499
 def product_seconds(shape: Shape, stack: Stack, rates: Rates, layout, tokens) -> tuple:
     """Seconds of one layer's matrix products on one rank: (forward, backward, and of the latter the gradients of the weights).
 
@@ -155,7 +155,7 @@ def attention_seconds(shape: Shape, stack: Stack, rates: Rates, layout, tokens) 
     forward = pairs * (2 * cost / rates.matmul * (2 + deep / shape.head_dim + deep / shape.seq))
     return forward, 2 * forward
 
-
+# %% ../../nbs/source/compute/timing.ipynb #d1be5377
 def passing_seconds(shape: Shape, stack: Stack, rates: Rates, layout, tokens, size):
     "Seconds in which norms, residuals, activations and an unfused softmax stream through memory: forward, of one layer on one rank."
     t = layout.tp
@@ -165,13 +165,13 @@ def passing_seconds(shape: Shape, stack: Stack, rates: Rates, layout, tokens, si
     cut = 4 * shape.top_k * shape.up + (0 if stack.attention == "flash" else 3 * shape.heads * shape.seq)
     return tokens * (whole_vectors + cut / t) * (size / rates.memory)
 
-
+# %% ../../nbs/source/compute/timing.ipynb #6b506850
 def summing_seconds(shape: Shape, rates: Rates, layout, precision: Precision):
     "Seconds in which one layer's gradients of a micro-batch are added to those before: read, read, write."
     held = (shape.attention + shape.expert / layout.ep) / layout.tp
     return held * ((precision.compute + 2 * precision.gradients) / rates.memory)
 
-
+# %% ../../nbs/source/compute/timing.ipynb #cda106fa
 def head_seconds(shape: Shape, stack: Stack, rates: Rates, layout, tokens, size):
     "Seconds of the head and the loss, forward and backward, on one rank of the last stage; a vocabulary is taken as padded to a good size."
     columns, h, deep = shape.vocab / layout.tp, shape.hidden, stack.half_depth
@@ -193,7 +193,7 @@ def way(rates: Rates, stride, n) -> tuple:
     slow = slow + (rates.link - slow) * (slow > rates.link)
     return rates.link + (slow - rates.link) * across, rates.link_latency + (rates.network_latency - rates.link_latency) * across
 
-
+# %% ../../nbs/source/compute/timing.ipynb #22308051
 def tensor_seconds(shape: Shape, rates: Rates, layout, tokens, size):
     "Seconds of one layer's collectives over tp for one micro-batch: halves of all-reduces, counted as in `ledger.tp_bytes`."
     t = layout.tp
@@ -203,7 +203,7 @@ def tensor_seconds(shape: Shape, rates: Rates, layout, tokens, size):
     speed, latency = way(rates, 1, t)
     return halves * ((t - 1) / t) * (tokens * (shape.hidden * size) / speed + latency)
 
-
+# %% ../../nbs/source/compute/timing.ipynb #66b74d0e
 def context_seconds(shape: Shape, stack: Stack, rates: Rates, layout, tokens, size, attention):
     "Seconds that one layer's ring of keys and values over cp shows beside attention, for one micro-batch. An estimate that nothing here has tested."
     c = layout.cp
@@ -213,7 +213,7 @@ def context_seconds(shape: Shape, stack: Stack, rates: Rates, layout, tokens, si
     ring = 3 * (c - 1) * tokens * (2 * shape.keys * size) / layout.tp / speed  # keys and values forward; backward, their gradients with them
     return ring - (1 - stack.exposed) * smaller(ring, attention)
 
-
+# %% ../../nbs/source/compute/timing.ipynb #cf585e77
 def expert_seconds(shape: Shape, rates: Rates, layout, tokens, size):
     "Seconds of one layer's all-to-alls over ep for one micro-batch: to the experts and back, forward and backward. An estimate that nothing here has tested."
     e = layout.ep
@@ -237,7 +237,7 @@ def hop_seconds(shape: Shape, stack: Stack, rates: Rates, layout, tokens, size):
     hops = (2 * (layout.micro_batches * layout.virtual_stages + pp - 1)) * (pp > 1)
     return hops * (tokens * (shape.hidden * size) / sharers * seconds_per_byte + latency)
 
-
+# %% ../../nbs/source/compute/timing.ipynb #fb10e2a9
 def bubble_share(layout, weights):
     """How often a stage waits for as long as one micro-batch takes on all others, by schedule. weights: the weight gradients' share of a layer's time.
 
@@ -274,7 +274,7 @@ def replica_seconds(shape: Shape, stack: Stack, rates: Rates, layout, dense, exp
         seconds = seconds + (outer - 1) / outer * ((dense + experts) / inner * (2 * size) / rates.network) + (outer > 1) * rates.network_latency
     return seconds, third
 
-
+# %% ../../nbs/source/compute/timing.ipynb #08f1a2a5
 def update_seconds(stack: Stack, rates: Rates, layout, parameters, third, precision: Precision, optimizer: str):
     "Seconds of the optimizer's step on a rank that has so many parameters, before dp shards them; with offload, of the host's part too."
     mine = parameters / (1 + (layout.dp * layout.cp - 1) * (layout.zero >= 1))
@@ -350,12 +350,12 @@ def course_seconds(model: Transformer, layout: Layout, here, optimizer: str = "a
         bubble=(sum(stages) - slow) * share, optimizer=course_update(model, layout, rates),
     )
 
-
+# %% ../../nbs/source/compute/timing.ipynb #e8f229dc
 def course_attention(model: Transformer, layout: Layout, rates, tokens: int, seq: int) -> float:
     "Seconds of one layer's scores and values, both ways."
     return 12 * tokens * seq * model.heads * model.head_dim / layout.tp / 2 / rates.attention_rate(seq)
 
-
+# %% ../../nbs/source/compute/timing.ipynb #addb376a
 def course_layer(model: Transformer, layout: Layout, rates, tokens: int, seq: int) -> tuple[float, float]:
     "Seconds of one layer on one rank for one micro-batch: (forward, backward)."
     t, h = layout.tp, model.hidden
@@ -371,7 +371,7 @@ def course_layer(model: Transformer, layout: Layout, rates, tokens: int, seq: in
 # %% ../../nbs/source/compute/timing.ipynb #0b7a3787
 OPERATIONS = 12  # of a layer beside those that are timed at their size: views, transposes, sums that start at nothing
 
-
+# %% ../../nbs/source/compute/timing.ipynb #1e76120b
 def course_ends(model: Transformer, layout: Layout, rates, tokens: int) -> tuple[float, float]:
     "Seconds for one micro-batch of (the embedding, the head and the loss), both ways."
     columns = -(-model.vocab // layout.tp)
@@ -379,7 +379,7 @@ def course_ends(model: Transformer, layout: Layout, rates, tokens: int) -> tuple
     norm = tokens * model.hidden * rates.norm
     return 2 * tokens * model.hidden * rates.add + 4 * rates.operation, head + norm + tokens * columns * rates.loss + 4 * rates.operation
 
-
+# %% ../../nbs/source/compute/timing.ipynb #814e108c
 def course_units(model: Transformer, layout: Layout) -> list[float]:
     "Parameters of each flat buffer that a rank of the first stage has: one for each layer, one for the rest."
     depth = stage_layers(model.layers, layout.pp)[0]
@@ -404,7 +404,7 @@ def course_replicas(model: Transformer, layout: Layout, here) -> float:
     times = layout.micro_batches
     return {1: scatter + gather, 2: times * scatter + gather, 3: times * (scatter + 2 * gather)}[layout.zero]
 
-
+# %% ../../nbs/source/compute/timing.ipynb #062a015f
 def course_tensor(model: Transformer, layout: Layout, here, tokens: int) -> float:
     "Seconds of a step's collectives over tp."
     t = layout.tp
@@ -416,7 +416,7 @@ def course_tensor(model: Transformer, layout: Layout, here, tokens: int) -> floa
     depth = stage_layers(model.layers, layout.pp)[0]
     return layout.micro_batches * (depth * (4 + 2 * (layout.recompute == "full")) * large + 2 * large + 3 * small)
 
-
+# %% ../../nbs/source/compute/timing.ipynb #7f5e4137
 def course_hops(model: Transformer, layout: Layout, here, tokens: int) -> float:
     "Seconds of a step's messages between stages."
     if layout.pp == 1:
@@ -425,7 +425,7 @@ def course_hops(model: Transformer, layout: Layout, here, tokens: int) -> float:
     message = link.latency + tokens * model.hidden * size / link.bandwidth
     return 2 * (layout.micro_batches * layout.virtual_stages + layout.pp - 1) * message
 
-
+# %% ../../nbs/source/compute/timing.ipynb #093e201d
 def course_update(model: Transformer, layout: Layout, rates) -> float:
     "Seconds of AdamW's step on one rank, and of the gradients' norm before it."
     units = course_units(model, layout)

@@ -67,11 +67,11 @@ def megatron_flops(model: Transformer, batch: int) -> float:
     h, layers, s = model.hidden, model.layers, model.seq
     return 96 * batch * s * layers * h**2 * (1 + s / (6 * h) + model.vocab / (16 * layers * h))
 
-
+# %% ../../nbs/source/compute/validation.ipynb #f4e75217
 # Table 1 doesn't print the micro-batch; where the batch on a rank is large these are assumed, else 1
 TABLE1_MICRO_BATCH = {"1.7": 16, "7.5": 4, "39.1": 4}
 
-
+# %% ../../nbs/source/compute/validation.ipynb #635c7a49
 def megatron_step(row: dict[str, str], group: str) -> Step:
     "A row of Megatron-LM's tables as a step. Interleaved in two chunks where layers and micro-batches divide: the paper uses it and doesn't print how many."
     model = Transformer(layers=int(row["layers"]), hidden=int(row["hidden"]), heads=int(row["heads"]), vocab=51_200, seq=2048)
@@ -89,7 +89,7 @@ def megatron_step(row: dict[str, str], group: str) -> Step:
     stack, name = "deepspeed-zero3" if sharded else "megatron", f"{'ZeRO-3' if sharded else 'PTD-P'} {row['params_b']}B on {gpus}"
     return Step(group, name, model, layout, cluster, stack, megatron_flops(model, batch) / rate / gpus, name)
 
-
+# %% ../../nbs/source/compute/validation.ipynb #cccd15f4
 @functools.cache
 def megatron_steps() -> tuple[Step, ...]:
     "Steps of Megatron-LM's paper: Table 1 (weak scaling) and Table 2 (against ZeRO-3). Each row is a fold."
@@ -99,7 +99,7 @@ def megatron_steps() -> tuple[Step, ...]:
 # %% ../../nbs/source/compute/validation.ipynb #00e86e15
 FOUNDRY_DEVICES = {"h100_80gb": "H100 SXM", "a100_80gb": "A100 80GB SXM", "a100_40gb": "A100 40GB SXM"}
 
-
+# %% ../../nbs/source/compute/validation.ipynb #8a2d03cb
 @functools.cache
 def foundry_steps() -> tuple[Step, ...]:
     """Steps of llm-foundry's table of throughputs: MPT models under FSDP, bf16, flash attention. Folds: every fifth row.
@@ -129,12 +129,12 @@ def maxtext_model(scale: int) -> Transformer:
         positions="rotary", norm="rmsnorm", activation="silu",
     )
 
-
+# %% ../../nbs/source/compute/validation.ipynb #c5208818
 def maxtext_v4(layers: int, hidden: int, heads: int, ffn: int) -> Transformer:
     "One of the two older models, which have heads of 256 and no gate."
     return Transformer(layers=layers, hidden=hidden, heads=heads, head_dim=256, ffn=ffn, vocab=32_000, seq=2048, tied=False, bias=False, positions="rotary", norm="rmsnorm")
 
-
+# %% ../../nbs/source/compute/validation.ipynb #e0fdfd41
 # (model, sequences per chip, tp, recompute) of MaxText's scripts by these names (github.com/AI-Hypercomputer/maxtext, configs/v4, v5p and v5e); their remat_policy
 # "minimal" keeps all products' results, which is nearest to "selective"; "qkv_proj_offloaded" is nearest to "full"
 MAXTEXT = {
@@ -147,7 +147,7 @@ MAXTEXT = {
 # bytes/s of a chip, one way: (all links of its torus, the data centre's network): jax-ml.github.io/scaling-book/tpus
 TPU_LINKS = {"v4": (270e9, 6.25e9), "v5e": (180e9, 3.125e9), "v5p": (540e9, 6.25e9)}
 
-
+# %% ../../nbs/source/compute/validation.ipynb #06e3bd2d
 @functools.cache
 def maxtext_steps() -> tuple[Step, ...]:
     """Steps of MaxText's tables for TPU v4, v5p and v5e. Folds: every fifth row.
@@ -172,7 +172,7 @@ def maxtext_steps() -> tuple[Step, ...]:
         steps.append(Step(f"MaxText TPU {generation}", f"{row['model']} on {row['hardware']}", model, layout, cluster, "maxtext", seconds, f"{len(steps) % 5}"))
     return tuple(steps)
 
-
+# %% ../../nbs/source/compute/validation.ipynb #a4d7f846
 def timed_steps() -> tuple[Step, ...]:
     "Every published step that the formulas of time are held to."
     return bloom_steps() + megatron_steps() + foundry_steps() + maxtext_steps()
@@ -187,7 +187,7 @@ class Group(NamedTuple):
     layout: many
     clusters: list
 
-
+# %% ../../nbs/source/compute/validation.ipynb #74adbcee
 def grouped(steps) -> list[Group]:
     "Steps put together by stack, recomputation, precision, so that each formula runs once for all of a group. Needs NumPy."
     import numpy
@@ -204,7 +204,7 @@ def grouped(steps) -> list[Group]:
         groups.append(Group(places, stack, shape, layout, [steps[place].cluster for place in places]))
     return groups
 
-
+# %% ../../nbs/source/compute/validation.ipynb #30beb620
 def predicted(groups: list[Group], stacks: dict[str, Stack]):
     "Seconds of every step of some groups, as an array in the order of the steps."
     import numpy
@@ -225,7 +225,7 @@ class Constant(NamedTuple):
     high: float
     means: str
 
-
+# %% ../../nbs/source/compute/validation.ipynb #c533171f
 GPU_CONSTANTS = {
     "matmul Ampere": Constant(0.87, 0.3, 1.0, "of the dense rate, by large products; guess: what a search for the best size reached (stas00/ml-engineering, MAMF)"),
     "matmul Hopper": Constant(0.80, 0.3, 1.0, "the same"),
@@ -245,6 +245,8 @@ GPU_CONSTANTS = {
     "network deepspeed-zero3": Constant(0.5, 0.02, 1.0, "the same"),
     "network fsdp": Constant(0.5, 0.02, 1.0, "the same"),
 }
+
+# %% ../../nbs/source/compute/validation.ipynb #846e179e
 TPU_CONSTANTS = {
     "matmul TPU v4": Constant(0.8, 0.3, 1.0, "of the dense rate, by large products"),
     "matmul TPU v5e": Constant(0.8, 0.3, 1.0, "the same"),
@@ -255,6 +257,8 @@ TPU_CONSTANTS = {
     "link maxtext": Constant(0.5, 0.02, 1.0, "of the torus"),
     "network maxtext": Constant(0.5, 0.01, 1.0, "of the data centre's network"),
 }
+
+# %% ../../nbs/source/compute/validation.ipynb #d515fcc5
 # How strongly a constant is drawn to its guess: being off by a factor of e weighs as much as this error of a whole source
 DRAWN = 0.02
 
@@ -263,7 +267,7 @@ def constants_for(steps) -> dict[str, Constant]:
     "The constants that some steps can tell of."
     return TPU_CONSTANTS if steps[0].stack == "maxtext" else GPU_CONSTANTS
 
-
+# %% ../../nbs/source/compute/validation.ipynb #7783306f
 def with_constants(values: dict[str, float]) -> dict[str, Stack]:
     "The stacks of `STACKS` with constants in the places that their names tell; a name without a stack is for all that are fitted together."
     tpu = "passes maxtext" in values
@@ -278,7 +282,7 @@ def with_constants(values: dict[str, float]) -> dict[str, Stack]:
                 changes[name][field] = value
     return {name: dataclasses.replace(STACKS[name], **changes[name]) for name in names}
 
-
+# %% ../../nbs/source/compute/validation.ipynb #6dbd826c
 def stored(constants: dict[str, Constant]) -> dict[str, float]:
     "The values that `STACKS` has of some constants."
     found = {}
@@ -324,7 +328,7 @@ def folds_of(steps, fold=lambda step: (step.group.split(" ")[0], step.fold)) -> 
         together.setdefault(fold(step), []).append(place)
     return list(together.values())
 
-
+# %% ../../nbs/source/compute/validation.ipynb #c0d5c211
 def cross_validated(steps, **how) -> list[float]:
     "Seconds of each step, predicted by constants that were fitted without the rows of its fold; how: `fold`, as of `folds_of`. Needs NumPy and SciPy."
     seconds, start = [0.0] * len(steps), stored(constants_for(steps))
@@ -336,7 +340,7 @@ def cross_validated(steps, **how) -> list[float]:
             seconds[place] = float(value)
     return seconds
 
-
+# %% ../../nbs/source/compute/validation.ipynb #4738fb09
 def constant_mfu(steps, **how) -> list[float]:
     "Seconds of each step if all of its group reached one MFU, the median of those rows that are not left out with it: the baseline. how: as of `cross_validated`."
     ideal = [step.layout.global_batch * step.model.seq * step.model.flops_per_token(True)
@@ -348,7 +352,7 @@ def constant_mfu(steps, **how) -> list[float]:
             seconds[place] = ideal[place] / statistics.median(known)
     return seconds
 
-
+# %% ../../nbs/source/compute/validation.ipynb #d454cff4
 @functools.cache
 def left_out_steps() -> tuple[tuple[Step, float, float], ...]:
     "(step, seconds predicted without its fold, seconds by the baseline) of every published step."
@@ -372,7 +376,7 @@ class Line:
     holds: bool | None
     baseline: float | None = None
 
-
+# %% ../../nbs/source/compute/validation.ipynb #9f77131e
 class Validation(list):
     "Lines of `validate`."
 
@@ -399,7 +403,7 @@ class Validation(list):
     def _repr_html_(self) -> str:
         return html_table(self._cells(), HEADER, "Predictions held to published numbers that the constants had not seen")
 
-
+# %% ../../nbs/source/compute/validation.ipynb #93f45937
 HEADER = ("", "kind", "rows", "median", "mean", "worst", "aim", "reached", "one constant MFU")
 TIME_AIMS = {"BLOOM": 0.08, "Megatron Table 1": 0.08, "Megatron Table 2": 0.08, "llm-foundry H100 SXM": 0.08, "llm-foundry A100 80GB SXM": 0.08,
              "llm-foundry A100 40GB SXM": 0.08, "MaxText TPU v4": 0.12, "MaxText TPU v5p": 0.12, "MaxText TPU v5e": 0.12}
@@ -415,7 +419,7 @@ def time_lines() -> list[Line]:
         lines.append(Line(f"step time, {group}", "measured", len(rows), statistics.median(errors), mean, max(errors), f"mean <= {aim:.0%}", mean <= aim, statistics.fmean(bases)))
     return lines
 
-
+# %% ../../nbs/source/compute/validation.ipynb #05459757
 def run_lines() -> list[Line]:
     "The lines about whole runs: how many lie outside of the band that the others give, left out one by one, and with all runs of the same makers."
     runs = [run for run in training_runs() if run.mfu and run.kind == "measured"]
@@ -426,7 +430,7 @@ def run_lines() -> list[Line]:
         lines.append(Line(f"whole runs outside P10 to P90, {name}", "measured", len(runs), None, outside, None, "" if aim is None else f"<= {aim:.0%}", reached))
     return lines
 
-
+# %% ../../nbs/source/compute/validation.ipynb #d8b133cc
 def memory_lines() -> list[Line]:
     "The lines about memory, of the lesson on it."
     lines = []
@@ -437,7 +441,7 @@ def memory_lines() -> list[Line]:
         lines.append(Line(f"memory, {one.name}", one.kind, one.rows, one.median, one.mean, one.worst, aim, holds))
     return lines
 
-
+# %% ../../nbs/source/compute/validation.ipynb #ab062dea
 def validate() -> Validation:
     """Everything that predictions are held to: published memory, seconds of steps and whole runs. Needs NumPy and SciPy; takes some seconds the first time.
 
