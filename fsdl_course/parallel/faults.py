@@ -63,7 +63,7 @@ class Fault:
     step: int
     rank: int
     marker: Path
-    how: signal.Signals | Exception = signal.SIGKILL
+    how: signal.Signals | Exception = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has no SIGKILL, and no ranks
 
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         if step == self.step and dist.get_rank() == self.rank and first_time(self.marker):

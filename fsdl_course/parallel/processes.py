@@ -12,6 +12,7 @@ import faulthandler
 import functools
 import importlib.util
 import inspect
+import io
 import linecache
 import math
 import multiprocessing
@@ -42,7 +43,31 @@ from tqdm import tqdm
 
 from ..settings import settings
 
-# %% ../../nbs/source/parallel/processes.ipynb #5232c7a8
+# %% ../../nbs/source/parallel/processes.ipynb #d195d922
+def _cell_names() -> dict[str, str]:
+    "The names under which IPython compiled this notebook's cells: {file: how a reader knows the cell}."
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    numbers = getattr(getattr(shell, "compile", None), "_filename_map", {})
+    return {file: f"Cell In[{number}]" for file, number in numbers.items()}
+
+
+def _cell_name(file: str) -> str:
+    "The cell's name for a cell's file; other files keep theirs."
+    return _cell_names().get(file, file)
+
+
+def _with_cell_names(text: str) -> str:
+    "A traceback's text that names cells as IPython does."
+    names = _cell_names()
+    return re.sub(r'File "([^"]+)", line', lambda hit: f"{names[hit[1]]}, line" if hit[1] in names else hit[0], text)
+
+# %% ../../nbs/source/parallel/processes.ipynb #8c91c8c1
+def _cell_sources(most: int = 500) -> dict[str, list[str]]:
+    "The lines of code that was never in a file, newest last: ranks need them for their tracebacks."
+    unfiled = [(file, entry[2]) for file, entry in list(linecache.cache.items()) if len(entry) == 4 and not os.path.exists(file)]
+    return dict(unfiled[-most:])
+
+# %% ../../nbs/source/parallel/processes.ipynb #af6a3b46
 @dataclass(frozen=True)
 class Place:
     "A line of code: where a rank was when it was asked."
@@ -69,7 +94,7 @@ class Waiting:
     def __str__(self) -> str:
         return "\n".join([f"rank {self.rank} {self.detail}", *(f"    {place}" for place in self.places)])
 
-
+# %% ../../nbs/source/parallel/processes.ipynb #d7755e61
 class RankError(RuntimeError):
     """One of the ranks failed. `rank`: which; `signal` or `exit_code`: how it died, if it did; `exception`, `traceback`: what it raised;
     `output`: what it printed; `others`: what then happened to other ranks."""
@@ -89,39 +114,36 @@ class RankTimeout(RankError, TimeoutError):
         super().__init__(message, rank=hung[0] if hung else 0, output=output)
         self.waiting = waiting
 
-# %% ../../nbs/source/parallel/processes.ipynb #95cd25d7
-def _cell_names() -> dict[str, str]:
-    "The names under which IPython compiled this notebook's cells: {file: how a reader knows the cell}."
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    numbers = getattr(getattr(shell, "compile", None), "_filename_map", {})
-    return {file: f"Cell In[{number}]" for file, number in numbers.items()}
+# %% ../../nbs/source/parallel/processes.ipynb #862a48c1
+_FILE = 10  # the place of `filename` among the arguments of `types.CodeType`, in all versions from Python 3.8 on
 
 
-def _cell_name(file: str) -> str:
-    "The cell's name for a cell's file; other files keep theirs."
-    return _cell_names().get(file, file)
+class _Pickler(cloudpickle.Pickler):
+    "cloudpickle's pickler, but code keeps the name of its file."
+
+    def reducer_override(self, value: object) -> object:
+        "How to pickle `value`."
+        if not isinstance(value, types.CodeType):
+            return super().reducer_override(value)
+        make, arguments = self.dispatch_table[types.CodeType](value)
+        return make, (*arguments[:_FILE], value.co_filename, *arguments[_FILE + 1 :])
 
 
-def _with_cell_names(text: str) -> str:
-    "A traceback's text that names cells as IPython does."
-    names = _cell_names()
-    return re.sub(r'File "([^"]+)", line', lambda hit: f"{names[hit[1]]}, line" if hit[1] in names else hit[0], text)
+def _dumps(value: object) -> bytes:
+    "`value` as bytes, as `cloudpickle.dumps` would pickle it, with the names of files in it."
+    with io.BytesIO() as file:
+        _Pickler(file).dump(value)
+        return file.getvalue()
 
-
-def _cell_sources(most: int = 500) -> dict[str, list[str]]:
-    "The lines of code that was never in a file, newest last: ranks need them for their tracebacks."
-    unfiled = [(file, entry[2]) for file, entry in list(linecache.cache.items()) if len(entry) == 4 and not os.path.exists(file)]
-    return dict(unfiled[-most:])
-
-# %% ../../nbs/source/parallel/processes.ipynb #dd01e7ae
+# %% ../../nbs/source/parallel/processes.ipynb #8202bac1
 def _send(channel: socket.socket, lock: threading.Lock, message: tuple) -> None:
     "Send a message as its length in 8 bytes, then itself. Waits while the other side does not read."
-    data = cloudpickle.dumps(message)
+    data = _dumps(message)
     with lock:
         channel.sendall(len(data).to_bytes(8, "little"))
         channel.sendall(data)
 
-
+# %% ../../nbs/source/parallel/processes.ipynb #eb590694
 class _Inbox:
     "Puts messages together from the pieces in which they arrive."
 
@@ -139,10 +161,7 @@ class _Inbox:
             del self.data[:end]
             yield message
 
-# %% ../../nbs/source/parallel/processes.ipynb #9ca7d80e
-# What one process group calls an operation, and what its caller calls it
-_OPERATIONS = {"allreduce": "all_reduce", "allgather": "all_gather", "allgather_base": "all_gather_into_tensor", "recvanysource": "recv",
-               "reduce_scatter_base": "reduce_scatter_tensor", "alltoall": "all_to_all", "alltoall_base": "all_to_all_single"}
+# %% ../../nbs/source/parallel/processes.ipynb #485769c4
 _LIBRARIES = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
@@ -150,7 +169,7 @@ def _is_library(file: str) -> bool:
     "Whether `file` belongs to Python or to an installed library other than this course."
     return file.startswith((*_LIBRARIES, "<frozen")) and f"{os.sep}fsdl_course{os.sep}" not in file
 
-
+# %% ../../nbs/source/parallel/processes.ipynb #044d8319
 def _shape(value: object) -> str:
     "A tensor's type and shape in short, or nothing for anything else."
     if not isinstance(value, torch.Tensor):
@@ -168,6 +187,11 @@ def _called(frame: types.FrameType) -> tuple[str, str] | None:
     tensor = next((known[key] for key in ("tensor", "output", "output_tensor", "input") if key in known), None)
     return name, name + _shape(tensor) + peer
 
+# %% ../../nbs/source/parallel/processes.ipynb #cd288090
+# What one process group calls an operation, and what its caller calls it
+_OPERATIONS = {"allreduce": "all_reduce", "allgather": "all_gather", "allgather_base": "all_gather_into_tensor", "recvanysource": "recv",
+               "reduce_scatter_base": "reduce_scatter_tensor", "alltoall": "all_to_all", "alltoall_base": "all_to_all_single"}
+
 
 def _pending(frame: types.FrameType) -> str | None:
     "The name of an asynchronous operation that a frame holds and that has not ended."
@@ -180,7 +204,7 @@ def _pending(frame: types.FrameType) -> str | None:
             return _OPERATIONS.get(name, name)
     return None
 
-# %% ../../nbs/source/parallel/processes.ipynb #29a0643a
+# %% ../../nbs/source/parallel/processes.ipynb #79a6c50a
 def _calls_wait(frame: types.FrameType) -> bool:
     "Whether a frame is inside a call of a method `wait`."
     called = ""
@@ -191,13 +215,13 @@ def _calls_wait(frame: types.FrameType) -> bool:
             called = str(instruction.argval)
     return called == "wait"
 
-
+# %% ../../nbs/source/parallel/processes.ipynb #6b7f6be9
 def _last_started() -> str | None:
     "The collective that this rank started last, from PyTorch's own flight recorder."
     entries = pickle.loads(torch._C._distributed_c10d._dump_fr_trace()).get("entries", [])
     return entries[-1]["profiling_name"].rsplit(":", 1)[-1].strip("_") if entries else None
 
-
+# %% ../../nbs/source/parallel/processes.ipynb #f8e0502b
 def _where(thread: int, last: types.CodeType) -> dict:
     "What the given thread is doing, seen from another one: the collective that it waits in, and its lines down to the function `last`."
     frames, frame = [], sys._current_frames().get(thread)
@@ -219,14 +243,13 @@ def _where(thread: int, last: types.CodeType) -> dict:
             found["detail"] += f" (the last collective that it started: {started})"
     return found
 
-# %% ../../nbs/source/parallel/processes.ipynb #3f3da0b4
+# %% ../../nbs/source/parallel/processes.ipynb #513e9bff
 # Imported once by the forkserver, so that no rank has to: third-party modules only, for an edited lesson must never meet its old code.
 # Without torch._dynamo, the first optimizer in every rank would cost seconds.
 _PRELOAD = ["torch", "torch.distributed", "torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor",
             "torch.distributed.pipelining", "torch.nn.parallel", "numpy", "cloudpickle", "tqdm"]
-_LOST = re.compile(r"[Cc]onnection (closed|reset|refused)|[Bb]roken pipe|[Ss]ocket closed|remote process exited")
 
-
+# %% ../../nbs/source/parallel/processes.ipynb #e1da9e6b
 @dataclass(frozen=True)
 class _Job:
     "What every rank of a launch is told."
@@ -256,7 +279,7 @@ def _this_rank() -> _RankState | None:
     "The state of the rank that this process is, or None in any other process."
     return getattr(multiprocessing.current_process(), "_fsdl_rank", None)
 
-
+# %% ../../nbs/source/parallel/processes.ipynb #7627dce7
 def progress(done: float, total: float | None = None, text: str = "") -> None:
     """Report from inside a rank how far it is: `done` of `total` (in any unit), and a few words.
 
@@ -267,7 +290,7 @@ def progress(done: float, total: float | None = None, text: str = "") -> None:
         state.reported = now
         state.tell("progress", done, total, text)
 
-# %% ../../nbs/source/parallel/processes.ipynb #0c729f56
+# %% ../../nbs/source/parallel/processes.ipynb #b60555ad
 def _enter(world: dict, rank: int, channel: socket.socket, output) -> None:
     "The first thing that a new process runs. It travels by value, so that even a failing import is seen in the notebook."
     import importlib
@@ -289,7 +312,7 @@ def _enter(world: dict, rank: int, channel: socket.socket, output) -> None:
 
     cloudpickle.loads(world["work"])(rank, channel)
 
-
+# %% ../../nbs/source/parallel/processes.ipynb #529db180
 def _guard(state: _RankState, last: types.CodeType) -> None:
     "Answer the notebook's questions, and end this rank with all that it started as soon as the notebook's process is gone."
     watched = [state.channel]
@@ -309,7 +332,7 @@ def _guard(state: _RankState, last: types.CodeType) -> None:
             answer = {"state": "silent", "collective": None, "detail": f"could not be asked: {error!r}", "places": []}
         state.tell("where", answer)
 
-
+# %% ../../nbs/source/parallel/processes.ipynb #53b324d4
 def _join_group(rank: int, job: _Job) -> None:
     "Make this process the given rank of the default process group."
     if job.device == "cuda":
@@ -322,28 +345,31 @@ def _join_group(rank: int, job: _Job) -> None:
         timeout=timedelta(days=7),  # the notebook ends what hangs, and says where; a rank's own clock would only say that it ran out
     )
 
-# %% ../../nbs/source/parallel/processes.ipynb #eeec42d5
+# %% ../../nbs/source/parallel/processes.ipynb #2e5f2cf3
+_LOST = re.compile(r"[Cc]onnection (closed|reset|refused)|[Bb]roken pipe|[Ss]ocket closed|remote process exited")
+
+
 def _failure(error: BaseException) -> dict:
     "An exception in a form that can always be sent: its own traceback from the launched function on, without the launcher's frames."
     trace = error.__traceback__.tb_next if error.__traceback__ else None
     text = "".join(traceback.format_exception(type(error), error, trace)).rstrip()
     try:
-        kept = cloudpickle.dumps(error.with_traceback(None))
+        kept = _dumps(error.with_traceback(None))
         pickle.loads(kept)
     except Exception:
         kept = None
     said = "".join(traceback.format_exception_only(type(error), error)).strip()
     return {"said": said, "traceback": text, "exception": kept, "lost": bool(_LOST.search(str(error)))}
 
-
+# %% ../../nbs/source/parallel/processes.ipynb #03c3a460
 def _pickled_result(result: object) -> bytes:
     "The result as bytes. Raises `TypeError` if it cannot travel."
     try:
-        return cloudpickle.dumps(result)
+        return _dumps(result)
     except Exception as error:
         raise TypeError(f"the function returned a {type(result).__name__}, which cannot be sent to the notebook: {error}") from None
 
-
+# %% ../../nbs/source/parallel/processes.ipynb #46e9f7c9
 def _rank_main(job: _Job, rank: int, channel: socket.socket) -> None:
     "Run one rank: join the others, call the function, send its result, then stay until the notebook ends all ranks together."
     state = multiprocessing.current_process()._fsdl_rank = _RankState(rank, job, channel)
@@ -368,7 +394,7 @@ def _rank_main(job: _Job, rank: int, channel: socket.socket) -> None:
     # Whoever left now would cut the connections that slower ranks may still need
     threading.Event().wait()
 
-# %% ../../nbs/source/parallel/processes.ipynb #2884840a
+# %% ../../nbs/source/parallel/processes.ipynb #d5d67cb4
 @contextlib.contextmanager
 def _hidden_script() -> Iterator[None]:
     "multiprocessing runs the main script again in every new process; for this long there is none, so no `if __name__ == ...` guard is needed."
@@ -384,10 +410,7 @@ def _hidden_script() -> Iterator[None]:
             else:
                 delattr(main, name)
 
-
-_STARTING = threading.Lock()
-
-
+# %% ../../nbs/source/parallel/processes.ipynb #7a6c7a18
 class _Shipped:
     "A callable that multiprocessing sends as its pickled bytes, and that arrives as itself."
 
@@ -405,7 +428,19 @@ def _by_value(function: types.FunctionType) -> _Shipped:
     "The function as code that needs no module on the other side."
     free = types.FunctionType(function.__code__, {"__builtins__": __builtins__, "__name__": "__main__"}, function.__name__)
     free.__module__ = "__main__"
-    return _Shipped(cloudpickle.dumps(free))
+    return _Shipped(_dumps(free))
+
+# %% ../../nbs/source/parallel/processes.ipynb #149e9c02
+def _check_system() -> None:
+    "Raise `RuntimeError` where this system can't start ranks."
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        raise RuntimeError(
+            "ranks need Linux or macOS; on Windows use WSL2 (https://learn.microsoft.com/windows/wsl/install) and start the course there. "
+            "What needs no ranks, such as estimate and plan, works here too"
+        )
+
+# %% ../../nbs/source/parallel/processes.ipynb #ac5bb541
+_STARTING = threading.Lock()
 
 
 def _start(target: _Shipped, *args: object) -> multiprocessing.Process:
@@ -419,7 +454,8 @@ def _start(target: _Shipped, *args: object) -> multiprocessing.Process:
 
 
 def warm_up() -> None:
-    "Start the forkserver in the background, so that the first launch finds torch imported."
+    "Start the forkserver in the background, so that the first launch finds torch imported. Raises `RuntimeError` on Windows."
+    _check_system()
     from multiprocessing import forkserver
 
     with _STARTING, _hidden_script():
@@ -514,7 +550,7 @@ class _Rank:
             self.content = content[0] if content else None
             self.seconds = time.monotonic() - self.began
 
-# %% ../../nbs/source/parallel/processes.ipynb #1b1a5bca
+# %% ../../nbs/source/parallel/processes.ipynb #98ec4ff9
 def _end_process(process: multiprocessing.Process | None) -> None:
     "End a rank's process, and every process that it started, at once."
     if process is None or process.pid is None:
@@ -525,7 +561,7 @@ def _end_process(process: multiprocessing.Process | None) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
 
-
+# %% ../../nbs/source/parallel/processes.ipynb #e50ce6bf
 class _Bar:
     "A progress bar over all ranks, which appears once a run takes long."
 
@@ -612,7 +648,7 @@ class _Run:
             key.data()
         self.bar.draw()
 
-# %% ../../nbs/source/parallel/processes.ipynb #99f6eb0f
+# %% ../../nbs/source/parallel/processes.ipynb #7d01822d
 def _close(run: _Run) -> None:
     "End whatever still runs, and leave nothing behind."
     for rank in run.ranks:
@@ -627,7 +663,7 @@ def _close(run: _Run) -> None:
         with contextlib.suppress(ValueError):  # not even SIGKILL has ended it yet
             rank.process.close()
 
-
+# %% ../../nbs/source/parallel/processes.ipynb #063f7a48
 def _watch(run: _Run) -> list[bytes]:
     "Wait for all ranks and return their pickled results by rank. Raises `RankError` or `RankTimeout`."
     begun, failed = time.monotonic(), None
@@ -651,16 +687,7 @@ def _deadline(run: _Run, begun: float) -> float:
         return begun + max(120.0, run.timeout)
     return max(rank.sign for rank in run.ranks) + run.timeout
 
-# %% ../../nbs/source/parallel/processes.ipynb #3f79229d
-def _printed(rank: _Rank, most: int = 20) -> str:
-    "The end of what a rank printed, for an error's message."
-    if not rank.printed.lines:
-        return f"rank {rank.rank} printed nothing"
-    lines = list(rank.printed.lines)[-most:]
-    head = f"rank {rank.rank} printed" + (f" (its last {most} lines)" if len(rank.printed.lines) > most else "")
-    return "\n".join([f"{head}:", *(f"    {line}" for line in lines)])
-
-
+# %% ../../nbs/source/parallel/processes.ipynb #f3fc757f
 def _fate(rank: _Rank) -> str:
     "What became of a rank that failed, in one line."
     if rank.state == "raised":
@@ -670,6 +697,15 @@ def _fate(rank: _Rank) -> str:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else "unknown"
         return f"was killed by signal {-code} ({name})" + (": kill -9, or out of memory" if code == -signal.SIGKILL else "")
     return f"ended with exit code {code} before it returned anything"
+
+
+def _printed(rank: _Rank, most: int = 20) -> str:
+    "The end of what a rank printed, for an error's message."
+    if not rank.printed.lines:
+        return f"rank {rank.rank} printed nothing"
+    lines = list(rank.printed.lines)[-most:]
+    head = f"rank {rank.rank} printed" + (f" (its last {most} lines)" if len(rank.printed.lines) > most else "")
+    return "\n".join([f"{head}:", *(f"    {line}" for line in lines)])
 
 # %% ../../nbs/source/parallel/processes.ipynb #5ac1e1b3
 def _blame(run: _Run) -> RankError:
@@ -733,9 +769,10 @@ def _answer(rank: _Rank, hung: bool) -> Waiting:
     places = tuple(Place(file, line, name, linecache.getline(file, line).strip()) for file, line, name in rank.place["places"])
     return Waiting(rank.rank, rank.place["state"], rank.place["collective"], rank.place["detail"], places)
 
-# %% ../../nbs/source/parallel/processes.ipynb #df04df6e
+# %% ../../nbs/source/parallel/processes.ipynb #50586daa
 def _checked(fn: Callable, world_size: int, timeout: float | None, device: str, threads: int | None) -> tuple[float, int]:
     "The timeout and threads to use. Raises an error that names the argument which is not allowed."
+    _check_system()
     if _this_rank() is not None:
         raise RuntimeError(f"launch was called inside rank {_this_rank().rank} of another launch: start all ranks from the notebook, with a larger world_size")
     if not callable(fn):
@@ -757,7 +794,18 @@ def _checked(fn: Callable, world_size: int, timeout: float | None, device: str, 
         raise ValueError(f"device='cuda' needs one GPU for each rank: {world_size} ranks are asked for, and there are {found} GPUs; use device='cpu'")
     return float(timeout), threads
 
-# %% ../../nbs/source/parallel/processes.ipynb #24a53320
+# %% ../../nbs/source/parallel/processes.ipynb #70fefdfd
+def _can_be_imported(name: str) -> bool:
+    "Whether another process would find a module of this name."
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+_PICKLING = threading.RLock()
+
+
 @contextlib.contextmanager
 def _sent_by_value(module: str | None) -> Iterator[None]:
     "For this long, what the module defines is pickled with its code and not by its name."
@@ -772,28 +820,7 @@ def _sent_by_value(module: str | None) -> Iterator[None]:
         finally:
             cloudpickle.unregister_pickle_by_value(known)
 
-
-_PICKLING = threading.RLock()
-
-
-def _pickled_call(fn: Callable, args: tuple, kwargs: dict) -> bytes:
-    "The function and its arguments as bytes. Raises `TypeError` that names what cannot be sent."
-    module = getattr(fn, "__module__", None)
-    with _sent_by_value(module) if module and not _can_be_imported(module) else contextlib.nullcontext():
-        try:
-            return cloudpickle.dumps((fn, args, kwargs))
-        except Exception as error:
-            raise TypeError(f"{_unsendable(fn, args, kwargs)} cannot be sent to another process: {error}") from None
-
-
-def _can_be_imported(name: str) -> bool:
-    "Whether another process would find a module of this name."
-    try:
-        return importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError):
-        return False
-
-
+# %% ../../nbs/source/parallel/processes.ipynb #3e566338
 def _unsendable(fn: Callable, args: tuple, kwargs: dict) -> str:
     "The name of the first thing that pickling stumbles over."
     things = {f"argument {number} of fn": value for number, value in enumerate(args)} | {f"argument {name!r} of fn": value for name, value in kwargs.items()}
@@ -802,19 +829,29 @@ def _unsendable(fn: Callable, args: tuple, kwargs: dict) -> str:
         things |= {f"{name!r}, which {fn.__name__} uses," : value for name, value in (seen.nonlocals | seen.globals).items()}
     for name, value in things.items():
         try:
-            cloudpickle.dumps(value)
+            _dumps(value)
         except Exception:
             return name
     return "fn"
 
-# %% ../../nbs/source/parallel/processes.ipynb #bedbffa7
+
+def _pickled_call(fn: Callable, args: tuple, kwargs: dict) -> bytes:
+    "The function and its arguments as bytes. Raises `TypeError` that names what cannot be sent."
+    module = getattr(fn, "__module__", None)
+    with _sent_by_value(module) if module and not _can_be_imported(module) else contextlib.nullcontext():
+        try:
+            return _dumps((fn, args, kwargs))
+        except Exception as error:
+            raise TypeError(f"{_unsendable(fn, args, kwargs)} cannot be sent to another process: {error}") from None
+
+# %% ../../nbs/source/parallel/processes.ipynb #ca0379f6
 def _environment(world_size: int) -> dict[str, str]:
     "This process's environment, plus what ranks on one machine need."
     loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
     usual = {"TORCH_FR_BUFFER_SIZE": "100"} | ({"GLOO_SOCKET_IFNAME": loopback} if loopback else {})
     return usual | dict(os.environ) | {"WORLD_SIZE": str(world_size), "LOCAL_WORLD_SIZE": str(world_size)}
 
-
+# %% ../../nbs/source/parallel/processes.ipynb #e1c55f27
 @contextlib.contextmanager
 def _meeting_place() -> Iterator[str]:
     "A new folder, in memory where there is such a place, that is gone afterwards."
@@ -825,7 +862,7 @@ def _meeting_place() -> Iterator[str]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
-
+# %% ../../nbs/source/parallel/processes.ipynb #20c5fac7
 def launch(fn: Callable, world_size: int, *args: object, timeout: float | None = None, device: str = "cpu", threads: int | None = None,
            echo: bool = True, progress: bool | None = None, **kwargs: object) -> list:
     """Call `fn(*args, **kwargs)` in `world_size` processes at once and return what they return, by rank.
@@ -835,14 +872,14 @@ def launch(fn: Callable, world_size: int, *args: object, timeout: float | None =
     `echo`: show what ranks print, marked by rank. `progress`: show a bar (default: in notebooks and terminals, for runs of over 2 s).
 
     Raises `RankError` if a rank raises or dies, `RankTimeout` (which says where each rank waits) if they hang, and
-    `TypeError` or `ValueError` for arguments that cannot be used. However it ends, no rank is left.
+    `TypeError` or `ValueError` for arguments that cannot be used, and `RuntimeError` on Windows or inside a rank. However it ends, no rank is left.
     """
     timeout, threads = _checked(fn, world_size, timeout, device, threads)
     call = _pickled_call(fn, args, kwargs)
     with _meeting_place() as folder:
         job = _Job(world_size, call, folder, os.getpid(), device, threads, _cell_sources())
         with _sent_by_value(__name__):  # importing this course takes longer than starting a rank, and not every rank needs it
-            rank_main = cloudpickle.dumps(functools.partial(_rank_main, job))
+            rank_main = _dumps(functools.partial(_rank_main, job))
         work = {
             "work": rank_main,
             "environment": _environment(world_size),
