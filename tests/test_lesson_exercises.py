@@ -1,13 +1,14 @@
-"""Every exercise of every lesson: its solution passes, its untouched stub does not, and each planted wrong solution is named for what it is."""
+"""Every exercise of every lesson: its solution passes, its untouched stub does not, each planted wrong answer is named for what it is, and so is each
+answer that only copies what the lesson or the package has, unless copying it is fair."""
 import functools
 import re
 from pathlib import Path
 
 import pytest
 
-from fsdl_course.exercises import CHECKERS
-from fsdl_course.handout import exercises, lessons
-from tools.exercises import Classroom, lessons_with_exercises
+from fsdl_course.exercises import CHECKERS, Verdict
+from fsdl_course.handout import Mutant, exercises, lessons
+from tools.exercises import Classroom, lessons_with_exercises, summary, without_copies
 from tools.files import ROOT
 
 
@@ -17,19 +18,29 @@ def classroom(notebook: Path) -> Classroom:
     return Classroom(notebook)
 
 
-def cases() -> tuple[list, list]:
-    "All exercises, and all mutants, as pytest parameters."
-    found, mutants = [], []
+def cases() -> tuple[list, list, list]:
+    "All exercises, all mutants and all copies, as pytest parameters."
+    found, mutants, copies = [], [], []
     for notebook in lessons_with_exercises():
         for exercise in exercises(notebook):
             label = f"{notebook.relative_to(ROOT / 'nbs').with_suffix('')}:{exercise.name}"
             found.append(pytest.param(notebook, exercise, id=label))
             for mutant in exercise.mutants:
                 mutants.append(pytest.param(notebook, exercise, mutant, id=f"{label}:{mutant.definition}"))
-    return found, mutants
+            for copy in exercise.copies:
+                copies.append(pytest.param(notebook, exercise, copy, id=f"{label}:copy:{copy.definition}"))
+    return found, mutants, copies
 
 
-EXERCISES, MUTANTS = cases()
+EXERCISES, MUTANTS, COPIES = cases()
+
+
+def assert_rejected(verdict: Verdict, planted: Mutant) -> None:
+    "Fail unless the check has rejected the answer, with a message that says what is wrong with it."
+    assert not verdict.passed, f"the check accepts: {planted.what}"
+    assert verdict.answered, f"the check takes the planted answer for none: {verdict.message}"
+    assert planted.says, f"the planted answer {planted.what!r} has no `#| says: regex`"
+    assert re.search(planted.says, verdict.message, re.I), f"nothing like {planted.says!r} in: {verdict.message}"
 
 
 @pytest.mark.parametrize("notebook, exercise", EXERCISES)
@@ -47,11 +58,25 @@ def test_the_untouched_stub_is_not_answered(notebook, exercise):
 
 @pytest.mark.parametrize("notebook, exercise, mutant", MUTANTS)
 def test_a_wrong_solution_is_rejected_for_what_is_wrong_with_it(notebook, exercise, mutant):
-    verdict = classroom(notebook).mutant(exercise, mutant)
-    assert not verdict.passed, f"the check accepts a wrong solution: {mutant.what}"
-    assert verdict.answered, f"the check takes the wrong solution for an unanswered one: {verdict.message}"
-    assert mutant.says, f"the mutant {mutant.what!r} has no `#| says: regex`"
-    assert re.search(mutant.says, verdict.message, re.I), f"nothing like {mutant.says!r} in: {verdict.message}"
+    assert_rejected(classroom(notebook).planted(exercise, mutant), mutant)
+
+
+@pytest.mark.parametrize("notebook, exercise, copy", COPIES)
+def test_an_answer_that_is_copied_is_told_so_unless_that_is_fair(notebook, exercise, copy):
+    verdict = classroom(notebook).planted(exercise, copy)
+    if copy.fair:
+        assert not copy.says, "a fair copy passes, so no message is looked for: take `#| says` or `#| fair` away"
+        assert verdict.passed, verdict.message
+    else:
+        assert_rejected(verdict, copy)
+
+
+def test_exercises_without_a_copied_answer_are_counted():
+    found = without_copies()
+    names = {f"{parameters.values[0].relative_to(ROOT / 'nbs').with_suffix('')}:{parameters.values[1].name}" for parameters in EXERCISES}
+    tried = {parameters.id.partition(":copy:")[0] for parameters in COPIES}
+    assert set(found) == names - tried
+    print(summary())
 
 
 @pytest.mark.parametrize("notebook, exercise", EXERCISES)

@@ -1,14 +1,16 @@
-"""Run the exercises of a lesson outside of Jupyter: solutions, stubs and mutants, each as a learner would define it.
+"""Run the exercises of a lesson outside of Jupyter: solutions, stubs and planted answers, each as a learner would define it.
 
 A lesson's exercises may use the notebook's imports and its cells marked `#| setup`, and nothing else; here they get just that.
+`python -m tools.exercises [nbs/...]` tells how many answers are planted for each exercise, and for which no copied answer is tried yet.
 """
 import ast
 import linecache
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fsdl_course.exercises import CHECKERS, Verdict, check
-from fsdl_course.handout import Exercise, Mutant, code, directives, exercises, is_test, read_notebook
+from fsdl_course.handout import Exercise, Mutant, code, directives, exercises, read_notebook
 from tools.files import ROOT, notebooks
 
 
@@ -24,7 +26,7 @@ def import_statements(cells: list[dict]) -> list[str]:
     lines = []
     for cell in cells:
         marks = directives(cell["source"])
-        if is_test(cell["source"]) or "mutant" in marks or marks.get("eval") == "false":
+        if {"mutant", "copy"} & set(marks) or marks.get("eval") == "false":
             continue
         try:
             body = ast.parse(code(cell["source"])).body
@@ -72,9 +74,9 @@ class Classroom:
         "What the check says of the untouched stub."
         return check(exercise.name, self.answer(exercise, exercise.stub, exercise.name, exercise.cell))
 
-    def mutant(self, exercise: Exercise, mutant: Mutant) -> Verdict:
-        "What the check says of a planted wrong solution."
-        return check(exercise.name, self.answer(exercise, mutant.source, mutant.definition, mutant.cell))
+    def planted(self, exercise: Exercise, planted: Mutant) -> Verdict:
+        "What the check says of a planted answer, a mutant or a copy."
+        return check(exercise.name, self.answer(exercise, planted.source, planted.definition, planted.cell))
 
 
 def lessons_with_exercises(root: Path = ROOT) -> list[Path]:
@@ -82,4 +84,23 @@ def lessons_with_exercises(root: Path = ROOT) -> list[Path]:
     return [path for path in notebooks() if path.is_relative_to(root) and exercises(path)]
 
 
-__all__ = ["CHECKERS", "Classroom", "lessons_with_exercises", "run_code"]
+def without_copies(root: Path = ROOT) -> list[str]:
+    "The exercises, as lesson:name, for which no cell `#| copy NAME: ...` tries an answer that is copied from the lesson or the package."
+    return [f"{path.relative_to(ROOT / 'nbs').with_suffix('')}:{one.name}" for path in lessons_with_exercises(root) for one in exercises(path) if not one.copies]
+
+
+def summary(root: Path = ROOT) -> str:
+    "How many answers are planted, and the exercises for which no copied one is."
+    every = [one for path in lessons_with_exercises(root) for one in exercises(path)]
+    copies = [copy for one in every for copy in one.copies]
+    missing = without_copies(root)
+    head = f"{len(every)} exercises, {sum(len(one.mutants) for one in every)} mutants, {len(copies)} copies ({sum(copy.fair for copy in copies)} of them fair)"
+    return "\n".join([head, f"{len(missing)} exercises without a copied answer{':' if missing else ''}", *(f"  {name}" for name in missing)])
+
+
+__all__ = ["CHECKERS", "Classroom", "lessons_with_exercises", "run_code", "summary", "without_copies"]
+
+
+if __name__ == "__main__":
+    for folder in map(Path, sys.argv[1:] or [ROOT]):
+        print(summary(folder.resolve()))
