@@ -1417,6 +1417,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'fsdl_course/parallel/collectives.py'),
                                                   'fsdl_course.parallel.collectives._in_group': ( 'source/parallel/collectives.html#_in_group',
                                                                                                   'fsdl_course/parallel/collectives.py'),
+                                                  'fsdl_course.parallel.collectives._lock': ( 'source/parallel/collectives.html#_lock',
+                                                                                              'fsdl_course/parallel/collectives.py'),
                                                   'fsdl_course.parallel.collectives._mean': ( 'source/parallel/collectives.html#_mean',
                                                                                               'fsdl_course/parallel/collectives.py'),
                                                   'fsdl_course.parallel.collectives._own_part': ( 'source/parallel/collectives.html#_own_part',

@@ -257,7 +257,7 @@ def complete_buckets(replica: DataParallel) -> None:
     for bucket, i in untouched:
         bucket.views[i].zero_()
 
-
+# %% ../../nbs/source/parallel/data.ipynb #f183f892
 def share_unused(replica: DataParallel) -> None:
     "Keep `grad=None` for what no rank used, and give every other parameter its gradient."
     parameters = [parameter for bucket in replica.buckets for parameter in bucket.parameters]

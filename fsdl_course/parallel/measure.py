@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ..ledger import Record, Tally
+from .data import relative_difference
 from ..pictures import Picture, Span, timeline
 
 # %% ../../nbs/source/parallel/measure.ipynb #442108f4
@@ -75,10 +77,6 @@ class Timeline:
 
     def _repr_html_(self) -> str:
         return self.picture()._repr_html_() if self.spans else "<p>an empty timeline</p>"
-
-# %% ../../nbs/source/parallel/measure.ipynb #98dbd616
-from ..ledger import Record, Tally
-from .data import relative_difference
 
 # %% ../../nbs/source/parallel/measure.ipynb #ce080148
 @dataclass(frozen=True, kw_only=True, repr=False)
