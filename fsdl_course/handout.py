@@ -308,15 +308,20 @@ def _mend_output(output: dict, folder: Path, keeps: set[Path] | None) -> dict:
     return {**output, "data": {**data, "text/markdown": _mend_links("".join(data["text/markdown"]), folder, keeps)}}
 
 # %% ../nbs/source/handout.ipynb #c1168f64
-# These say what a cell is; the others say how the site shows it, which is noise to a learner
-_KEPT_DIRECTIVES = {"exercise", "check", "setup"}
+def _without_directives(source: str) -> str:
+    "The cell without its directives, which mean nothing to a learner."
+    magic, _, rest = _top(source)
+    return "\n".join(magic + rest).strip("\n")
 
 
-def _without_noise(source: str) -> str:
-    "The cell without the directives that mean nothing to a learner."
-    magic, marks, rest = _top(source)
-    kept = [line for line in marks if _DIRECTIVE.match(line)[1] in _KEPT_DIRECTIVES]
-    return "\n".join(magic + kept + rest).strip("\n")
+def _folds_as(source: str) -> str:
+    "What the first line of a folded cell says of it; nothing for a cell that is not folded."
+    marks = directives(source)
+    if "check" in marks:
+        return "# What the check tries"
+    if is_imports(source):
+        return "# Imports"
+    return "# The code of what is shown here" if "hide_input" in marks or marks.get("echo") == "false" else ""
 
 
 def _solution_cell(exercise: Exercise) -> dict:
@@ -331,14 +336,17 @@ def _learners_cell(cell: dict, names: list[str]) -> dict:
     if marks.get("eval") == "false":
         return {"cell_type": "markdown", "id": cell["id"], "metadata": {}, "source": f"```python\n{code(source)}\n```"}
     fresh = {**cell, "execution_count": None, "metadata": dict(cell["metadata"])}
-    fresh["source"] = open_guesses(_without_noise(stub(source) if "exercise" in marks else source))
-    if {"check", "hide", "hide_input"} & set(marks) or marks.get("echo") == "false" or is_imports(source):
+    fresh["source"] = open_guesses(_without_directives(stub(source) if "exercise" in marks else source))
+    folds_as = _folds_as(source)
+    if folds_as:
         fresh["metadata"]["jupyter"] = {"source_hidden": True}
+        if not fresh["source"].startswith(("#", "%%")):
+            fresh["source"] = f"{folds_as}\n{fresh['source']}"
     if is_learners(source, names):
         fresh["outputs"] = []
     return fresh
 
-# %% ../nbs/source/handout.ipynb #441c7e5c
+# %% ../nbs/source/handout.ipynb #422879db
 def learners_copy(path: Path, solutions: bool = True, keeps: set[Path] | None = None) -> dict:
     """The notebook at `path` as a learner gets it.
 
@@ -350,7 +358,7 @@ def learners_copy(path: Path, solutions: bool = True, keeps: set[Path] | None = 
     for cell in notebook["cells"]:
         if cell["cell_type"] != "code":
             copy.append({**cell, "source": _mend_links(cell["source"], folder, keeps)})
-        elif not {"mutant", "copy"} & set(directives(cell["source"])):
+        elif not {"mutant", "copy", "hide"} & set(directives(cell["source"])):
             fresh = _learners_cell(cell, list(found))
             if "outputs" in fresh:
                 fresh["outputs"] = [_mend_output(output, folder, keeps) for output in fresh["outputs"]]

@@ -77,6 +77,7 @@ def markdown(text):
 ANSWER = "#| exercise mean\ndef mean(x):\n    ### BEGIN SOLUTION\n    return sum(x) / len(x)\n    ### END SOLUTION"
 LESSON = [
     a_cell("markdown", "# Means\n\n> Promise\n\n[house](../source/a.ipynb), [next](02_b.ipynb#x), [web](https://example.org), ![p](p.svg)"),
+    a_cell("code", "#| hide\nmake_the_map()"),
     a_cell("code", "import os"),
     a_cell("code", "#| echo: false\nprint(os.name)", outputs=printed("posix")),
     a_cell("code", "source(f)", outputs=markdown("From [`a`](../source/a.ipynb)")),
@@ -104,12 +105,13 @@ def test_a_learners_copy_holds_the_lesson_and_nothing_else(tmp_path):
     copy = learners_copy(path, keeps={path, tmp_path / "03_x" / "02_b.ipynb"})
     sources = [c["source"] for c in copy["cells"]]
     assert sources[0].endswith("house, [next](02_b.ipynb#x), [web](https://example.org), ![p](p.svg)")
-    assert sources[1:6] == ["import os", "print(os.name)", "source(f)", "guess('m', ...)", "```python\nwipe()\n```"]
-    assert sources[8:10] == [stub(ANSWER), "check('mean', mean)"]
+    assert sources[1:3] == ["# Imports\nimport os", "# The code of what is shown here\nprint(os.name)"]
+    assert sources[3:6] == ["source(f)", "guess('m', ...)", "```python\nwipe()\n```"]
+    assert sources[7].startswith("# What the check tries\n@checker('mean')") and sources[8:10] == [code(stub(ANSWER)), "check('mean', mean)"]
     assert "return sum(x) / len(x)" in sources[10] and sources[10].startswith("<details><summary>Solution</summary>\n\n```python\ndef mean")
     assert sources[11:] == ["## In production"]
     shown = {c["source"]: c.get("outputs") for c in copy["cells"]}
-    assert shown["print(os.name)"] and not shown["check('mean', mean)"] and not shown["guess('m', ...)"]
+    assert shown[sources[2]] and not shown["check('mean', mean)"] and not shown["guess('m', ...)"]
     assert shown["source(f)"][0]["data"]["text/markdown"] == "From `a`"
     assert len({c["id"] for c in copy["cells"]}) == len(copy["cells"])
 
@@ -123,8 +125,8 @@ def test_what_a_function_that_is_only_called_check_printed_stays(tmp_path):
 
 
 def test_imports_checkers_and_code_that_only_draws_are_folded(tmp_path):
-    texts = {"#| echo: false\nflow(1)": True, "#| hide_input\nflow(2)": True, "flow(3)": False, "import os\nfrom sys import path": True, LESSON[7]["source"]: True}
-    path = a_notebook(tmp_path / "01_a.ipynb", *(a_cell("code", text) for text in texts), LESSON[8])
+    texts = {"#| echo: false\nflow(1)": True, "#| hide_input\nflow(2)": True, "flow(3)": False, "import os\nfrom sys import path": True, LESSON[8]["source"]: True}
+    path = a_notebook(tmp_path / "01_a.ipynb", *(a_cell("code", text) for text in texts), LESSON[9])
     folded = [cell["metadata"].get("jupyter", {}).get("source_hidden", False) for cell in learners_copy(path)["cells"]]
     assert folded == [*texts.values(), False]
 
@@ -140,13 +142,13 @@ def test_an_exercise_is_found_with_all_its_parts(tmp_path):
 
 
 def test_parts_without_an_exercise_and_broken_notebooks_are_named(tmp_path):
-    for part in (LESSON[7], LESSON[11]):
+    for part in (LESSON[8], LESSON[12]):
         with pytest.raises(HandoutError, match="names the exercise 'mean'"):
             exercises(a_notebook(tmp_path / "a.ipynb", part))
     with pytest.raises(HandoutError, match="two cells are marked `#| exercise mean`"):
-        exercises(a_notebook(tmp_path / "b.ipynb", LESSON[8], LESSON[8]))
+        exercises(a_notebook(tmp_path / "b.ipynb", LESSON[9], LESSON[9]))
     with pytest.raises(HandoutError, match="the planted answer 'x' defines nothing"):
-        exercises(a_notebook(tmp_path / "d.ipynb", LESSON[8], a_cell("code", "#| copy mean: x\nprint(1)")))[0].copies[0].definition
+        exercises(a_notebook(tmp_path / "d.ipynb", LESSON[9], a_cell("code", "#| copy mean: x\nprint(1)")))[0].copies[0].definition
     (tmp_path / "c.ipynb").write_text("{}")
     with pytest.raises(HandoutError, match="is not a notebook"):
         exercises(tmp_path / "c.ipynb")
@@ -199,7 +201,7 @@ def test_a_copy_that_was_only_run_is_not_changed(places):
     ran(desk / "01_a.ipynb")
     assert hand_out(desk, source=shelf).unchanged == ["01_a.ipynb", "p.svg"]
     assert "run 1" in (desk / "01_a.ipynb").read_text()
-    a_notebook(shelf / "01_a.ipynb", *LESSON[:3])
+    a_notebook(shelf / "01_a.ipynb", *LESSON[:4])
     report = hand_out(desk, source=shelf)
     assert report.updated == ["01_a.ipynb"] and not report.yours and not report.beside
     assert "run 1" not in (desk / "01_a.ipynb").read_text()
@@ -283,7 +285,7 @@ def test_a_lesson_that_is_gone_is_mentioned_while_its_copy_is_there(places):
     assert not hand_out(desk, source=shelf).retired
 
 
-# %% ../nbs/source/handout.ipynb #8d55da7f
+# %% ../nbs/source/handout.ipynb #6f993952
 def first_manifest(desk):
     "Make the manifest what the first version of the course would have written."
     files = json.loads((desk / MANIFEST).read_text())["files"]
@@ -297,7 +299,7 @@ def test_a_folder_of_the_first_version_is_understood(places):
     # As it was handed out, or with the same text and its outputs anew: the course's
     assert hand_out(desk, source=shelf).unchanged == ["01_a.ipynb", "p.svg"]
     first_manifest(desk)
-    a_notebook(shelf / "01_a.ipynb", *LESSON[:3])
+    a_notebook(shelf / "01_a.ipynb", *LESSON[:4])
     assert hand_out(desk, source=shelf).updated == ["01_a.ipynb"]
     first_manifest(desk)
     ran(desk / "01_a.ipynb")

@@ -162,10 +162,14 @@ def recorded_and_counted(zero):
     return 2 * messages.bytes, metered(step, repeats=20)
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not LoopbackMeter.available(), reason="the system has no such counter")
 @pytest.mark.parametrize("zero", [1, 3])
 def test_the_device_saw_what_was_recorded(zero):
-    recorded, counted = min(launch(recorded_and_counted, 2, zero), key=lambda pair: pair[1])
+    for _ in range(5):
+        recorded, counted = min(launch(recorded_and_counted, 2, zero), key=lambda pair: pair[1])
+        if counted / recorded <= 1.02:  # others can only add
+            break
     assert 1 <= counted / recorded <= 1.02
 
 

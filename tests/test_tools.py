@@ -404,6 +404,7 @@ def test_the_wheel_carries_lessons_and_data(wheel):
     expected = {f"fsdl_course/lessons/{path.relative_to(ROOT / 'nbs').as_posix()}" for path in notebooks() if not files.is_source(path)}
     expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "fsdl_course").rglob("*.py")}
     expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "fsdl_course" / "data").glob("*") if path.is_file()}
+    expected.add("fsdl_course/jupyter/labconfig/default_setting_overrides.json")
     assert expected <= names, expected - names
     assert not [name for name in names if name.startswith(("tools", "tests", "nbs")) or "_costs" in name or "lessons/source" in name]
 

@@ -20,7 +20,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-from fsdl_course.handout import calls, directives, hand_out, lessons, read_notebook
+from fsdl_course.handout import directives, hand_out, is_learners, lessons, read_notebook
 from tools.files import ROOT
 from tools.run import COSTS, TIMEOUT, what_failed
 
@@ -43,11 +43,6 @@ class Outcome:
         return "\n".join([head, *(f"    {line}" for what in self.wrong for line in what.split("\n"))])
 
 
-def is_learners(cell: dict) -> bool:
-    "Whether a cell's output is the learner's own: a guess, an answer, or what is said of them."
-    return bool({"exercise", "check"} & set(directives(cell["source"])) or calls(cell["source"], "guess", "guesses", "reveal", "check"))
-
-
 def kinds(cell: dict) -> set[str]:
     "The kinds of output of a cell: printed text, or the MIME types that are shown."
     found = set()
@@ -59,10 +54,11 @@ def kinds(cell: dict) -> set[str]:
 def lost_outputs(original: dict, copy: dict) -> list[str]:
     "One line for each cell of the copy that shows less than the same cell of the original."
     before = {cell["id"]: cell for cell in original["cells"] if cell["cell_type"] == "code"}
+    names = [directives(cell["source"]).get("exercise") for cell in before.values()]
     found = []
     for cell in copy["cells"]:
         told = before.get(cell["id"])
-        if cell["cell_type"] != "code" or told is None or is_learners(told):
+        if cell["cell_type"] != "code" or told is None or is_learners(told["source"], names):
             continue
         missing = kinds(told) - kinds(cell) - {"stderr"}
         if missing:

@@ -104,9 +104,16 @@ class Messages(list):
         rows = "".join(f"<tr><td>{operation}</td><td>{axis}</td><td>{count}</td><td>{size:,}</td></tr>" for operation, axis, count, size in self._rows())
         return f"<table><thead><tr><th>operation</th><th>axis</th><th>messages</th><th>bytes</th></tr></thead><tbody>{rows}</tbody></table>"
 
-# %% ../../nbs/source/parallel/collectives.ipynb #d7be8270
+# %% ../../nbs/source/parallel/collectives.ipynb #e197af17
+_locks: dict[tuple, threading.Lock] = {}
+
+
+def _lock(*name: object) -> threading.Lock:
+    "This process's lock of that name, made when it is first asked for: a lock can't travel to a rank, an empty dict can."
+    return _locks.setdefault(name, threading.Lock())
+
+# %% ../../nbs/source/parallel/collectives.ipynb #18db9e52
 _recorders: tuple[Messages, ...] = ()
-_recorders_lock = threading.Lock()
 
 
 @contextmanager
@@ -117,25 +124,22 @@ def record() -> Iterator[Messages]:
     """
     global _recorders
     messages = Messages()
-    with _recorders_lock:
+    with _lock("recorders"):
         _recorders = (*_recorders, messages)
     try:
         yield messages
     finally:
-        with _recorders_lock:
+        with _lock("recorders"):
             _recorders = tuple(kept for kept in _recorders if kept is not messages)
 
-
+# %% ../../nbs/source/parallel/collectives.ipynb #53108f2e
 def gather_messages(messages: Messages, group: dist.ProcessGroup | None = None) -> Messages:
     "The messages of all ranks of `group`, by start, on every rank. (This is control traffic itself, and is not recorded.)"
     every: list = [None] * dist.get_world_size(group)
     dist.all_gather_object(every, list(messages), group=group)
     return Messages(sorted((message for sent in every for message in sent), key=lambda message: message.start))
 
-# %% ../../nbs/source/parallel/collectives.ipynb #bb41aa9f
-_busy: dict[tuple, threading.Lock] = {}
-
-
+# %% ../../nbs/source/parallel/collectives.ipynb #eee598d3
 class Wire:
     """One rank's end of one collective call: posts sends and receives, and notes what it sent.
 
@@ -155,7 +159,7 @@ class Wire:
         self.settled = 0
 
     def __enter__(self) -> "Wire":
-        self.lock = _busy.setdefault((self.group.group_name, self.tag), threading.Lock())
+        self.lock = _lock("wire", self.group.group_name, self.tag)
         self.entered = time.monotonic() if self.noted else 0.0
         if not self.lock.acquire(blocking=False):
             raise RuntimeError(f"tag: another thread of this rank is in a collective with tag {self.tag} on the same group; give each thread a tag of its own")
@@ -193,7 +197,7 @@ class Wire:
                 for messages in _recorders:
                     messages.append(note)
 
-# %% ../../nbs/source/parallel/collectives.ipynb #38bd26f6
+# %% ../../nbs/source/parallel/collectives.ipynb #87f5fe7b
 def _flat(tensor: torch.Tensor, name: str) -> torch.Tensor:
     "The tensor's elements as one row that shares its memory, or an error that names the argument."
     if tensor.device.type != "cpu":
@@ -202,7 +206,7 @@ def _flat(tensor: torch.Tensor, name: str) -> torch.Tensor:
         raise ValueError(f"{name}: must be contiguous, but has shape {tuple(tensor.shape)} and strides {tensor.stride()}; pass tensor.contiguous() and copy the result back")
     return tensor.detach().view(-1)
 
-
+# %% ../../nbs/source/parallel/collectives.ipynb #6510387b
 COMBINE: dict[str, Callable] = {"sum": torch.add, "mean": torch.add, "max": torch.maximum}
 
 
@@ -221,7 +225,7 @@ def _in_group(rank: int, wire: Wire, name: str) -> int:
         raise ValueError(f"{name}: rank {rank} is not one of the group's ranks, {wire.ranks}")
     return wire.ranks.index(rank)
 
-# %% ../../nbs/source/parallel/collectives.ipynb #055492e0
+# %% ../../nbs/source/parallel/collectives.ipynb #ad897ea0
 def send(tensor: torch.Tensor, destination: int, *, group: dist.ProcessGroup | None = None, axis: str = "dp", tag: int = 0, operation: str = "send",
          step: int | None = None, chunk: int | None = None) -> None:
     "Send `tensor` (contiguous, on the CPU) to the global rank `destination`, and wait until it has left: that is, until it is being received."
@@ -236,7 +240,7 @@ def receive(tensor: torch.Tensor, source: int, *, group: dist.ProcessGroup | Non
     wire.receive(_flat(tensor, "tensor"), _in_group(source, wire, "source")).wait()
     return tensor
 
-
+# %% ../../nbs/source/parallel/collectives.ipynb #2d396281
 def send_receive(outgoing: torch.Tensor, destination: int, incoming: torch.Tensor, source: int, *, group: dist.ProcessGroup | None = None,
                  axis: str = "dp", tag: int = 0, operation: str = "send_receive", step: int | None = None, chunk: int | None = None) -> torch.Tensor:
     "Send `outgoing` to one global rank while `incoming` is filled by another (or the same); return `incoming`. No rank waits for the other's turn."
@@ -274,7 +278,7 @@ def _collect(wire: Wire, flat: torch.Tensor, root: int, op: str) -> int:
             wire.settle(wire.settled + 1)
     return steps
 
-# %% ../../nbs/source/parallel/collectives.ipynb #ce0bd265
+# %% ../../nbs/source/parallel/collectives.ipynb #c668ac46
 def broadcast(tensor: torch.Tensor, source: int = 0, *, group: dist.ProcessGroup | None = None, axis: str = "dp", tag: int = 0) -> torch.Tensor:
     "Give every rank of `group` the values that `tensor` has on the global rank `source`; in place, along a tree. Returns `tensor`."
     flat = _flat(tensor, "tensor")
@@ -295,7 +299,7 @@ def reduce(tensor: torch.Tensor, destination: int = 0, *, op: str = "sum", group
                 flat.div_(wire.size)
     return tensor
 
-
+# %% ../../nbs/source/parallel/collectives.ipynb #f60f5463
 def tree_all_reduce(tensor: torch.Tensor, *, op: str = "sum", group: dist.ProcessGroup | None = None, axis: str = "dp", tag: int = 0) -> torch.Tensor:
     """Add up `tensor` over the ranks of `group`, in place on all of them: up a tree, then down. Returns `tensor`.
 
@@ -310,7 +314,7 @@ def tree_all_reduce(tensor: torch.Tensor, *, op: str = "sum", group: dist.Proces
             _spread(wire, flat, 0, steps)
     return tensor
 
-# %% ../../nbs/source/parallel/collectives.ipynb #e1e0d7ba
+# %% ../../nbs/source/parallel/collectives.ipynb #f129808d
 PIECE = 2 * 2**20  # bytes; smaller pieces cost more turns of the threads than the overlap saves
 PIECES = 8
 
@@ -321,18 +325,15 @@ def _cuts(chunk: torch.Tensor) -> list[slice]:
     count = max(1, min(PIECES, chunk.nbytes // PIECE))
     return [slice(i * length // count, (i + 1) * length // count) for i in range(count)]
 
-
-_kept = threading.local()
-
-
+# %% ../../nbs/source/parallel/collectives.ipynb #2a010c44
 def _scratch(like: torch.Tensor) -> torch.Tensor:
     "A buffer like `like`, kept for the next call of this thread: the system's first touch of fresh pages costs as much as the adding."
-    kept = _kept.__dict__
+    kept = threading.current_thread().__dict__.setdefault("_fsdl_scratch", {})
     if like.dtype not in kept or kept[like.dtype].numel() < like.numel():
         kept[like.dtype] = torch.empty_like(like)
     return kept[like.dtype][: like.numel()]
 
-
+# %% ../../nbs/source/parallel/collectives.ipynb #67cd827f
 def _chunks(flat: torch.Tensor, n: int) -> tuple[list[torch.Tensor], Callable[[], None]]:
     """`flat` as n chunks of one length, and what brings the result back into it.
 
@@ -347,23 +348,7 @@ def _chunks(flat: torch.Tensor, n: int) -> tuple[list[torch.Tensor], Callable[[]
     tail[:left] = flat[whole * length :]
     return [*chunks, *tail.view(n - whole, length)], lambda: flat[whole * length :].copy_(tail[:left])
 
-# %% ../../nbs/source/parallel/collectives.ipynb #58fcdcea
-def ring_all_reduce(tensor: torch.Tensor, *, op: str = "sum", group: dist.ProcessGroup | None = None, axis: str = "dp", tag: int = 0) -> torch.Tensor:
-    """Add up `tensor` over the ranks of `group`, in place on all of them, round a ring. Returns `tensor`.
-
-    Each of n ranks sends 2 (n - 1) messages of a n-th of the tensor, padded to a multiple of n elements: 2 (n - 1) / n of it. All ranks get the same bits,
-    since each chunk is completed on one rank. (Patarasu and Yuan, "Bandwidth optimal all-reduce algorithms", 2009.)
-    """
-    flat = _flat(tensor, "tensor")
-    _mean(op, tensor)
-    with Wire("all_reduce", group, axis, tag) as wire:
-        if flat.numel() and wire.size > 1:
-            chunks, bring_back = _chunks(flat, wire.size)
-            _all_reduce_round(wire, chunks, op)
-            bring_back()
-    return tensor
-
-
+# %% ../../nbs/source/parallel/collectives.ipynb #014f7b97
 def _all_reduce_round(wire: Wire, chunks: list[torch.Tensor], op: str) -> None:
     "Both halves of a ring all-reduce, in place on `chunks`."
     n, rank = wire.size, wire.rank
@@ -393,27 +378,29 @@ def _all_reduce_round(wire: Wire, chunks: list[torch.Tensor], op: str) -> None:
                 wire.settle((step + 2 - n) * len(cuts) + i + 1)
                 coming.append(wire.receive(chunks[(mine - 1) % n][cut], before))
 
-# %% ../../nbs/source/parallel/collectives.ipynb #50cf959b
-def reduce_scatter(output: torch.Tensor, input: torch.Tensor, *, op: str = "sum", group: dist.ProcessGroup | None = None, axis: str = "dp", tag: int = 0) -> torch.Tensor:
-    """Add up `input` over the n ranks of `group` and leave the r-th n-th of the sum in `output` of rank r, round a ring. `input` is not changed. Returns `output`.
+# %% ../../nbs/source/parallel/collectives.ipynb #94c89b18
+def ring_all_reduce(tensor: torch.Tensor, *, op: str = "sum", group: dist.ProcessGroup | None = None, axis: str = "dp", tag: int = 0) -> torch.Tensor:
+    """Add up `tensor` over the ranks of `group`, in place on all of them, round a ring. Returns `tensor`.
 
-    Each rank sends (n - 1) / n of `input`. Raises ValueError unless `input` has n times as many elements as `output`.
+    Each of n ranks sends 2 (n - 1) messages of a n-th of the tensor, padded to a multiple of n elements: 2 (n - 1) / n of it. All ranks get the same bits,
+    since each chunk is completed on one rank. (Patarasu and Yuan, "Bandwidth optimal all-reduce algorithms", 2009.)
     """
-    flat, whole, mean = _flat(output, "output"), _flat(input, "input"), _mean(op, output)
-    with Wire("reduce_scatter", group, axis, tag) as wire:
-        n = wire.size
-        _fits(output, input, n, "input")
-        if flat.numel():
-            chunks = whole.view(n, -1)
-            if n == 1:
-                flat.copy_(whole)
-            else:
-                _reduce_scatter_round(wire, chunks, flat, op)
-            if mean:
-                flat.div_(n)
-    return output
+    flat = _flat(tensor, "tensor")
+    _mean(op, tensor)
+    with Wire("all_reduce", group, axis, tag) as wire:
+        if flat.numel() and wire.size > 1:
+            chunks, bring_back = _chunks(flat, wire.size)
+            _all_reduce_round(wire, chunks, op)
+            bring_back()
+    return tensor
 
+# %% ../../nbs/source/parallel/collectives.ipynb #b9081e89
+def _fits(part: torch.Tensor, whole: torch.Tensor, n: int, name: str) -> None:
+    "Raise ValueError unless `whole` (the argument `name`) is n times `part`, of one dtype."
+    if whole.numel() != n * part.numel() or whole.dtype != part.dtype:
+        raise ValueError(f"{name}: must have {n} x {part.numel()} elements of {part.dtype} for {n} ranks, not {whole.numel()} of {whole.dtype}")
 
+# %% ../../nbs/source/parallel/collectives.ipynb #57ae1d15
 def _reduce_scatter_round(wire: Wire, chunks: torch.Tensor, output: torch.Tensor, op: str) -> None:
     "The first half of a ring all-reduce; partial sums land in two buffers by turns, the last in `output`."
     n, rank = wire.size, wire.rank
@@ -436,7 +423,27 @@ def _reduce_scatter_round(wire: Wire, chunks: torch.Tensor, output: torch.Tensor
                 coming.append(wire.receive(landings[step + 1][cut], before))
                 wire.send(landing[cut], after, step + 1, mine)
 
-# %% ../../nbs/source/parallel/collectives.ipynb #7c4322f8
+# %% ../../nbs/source/parallel/collectives.ipynb #cc20b5e3
+def reduce_scatter(output: torch.Tensor, input: torch.Tensor, *, op: str = "sum", group: dist.ProcessGroup | None = None, axis: str = "dp", tag: int = 0) -> torch.Tensor:
+    """Add up `input` over the n ranks of `group` and leave the r-th n-th of the sum in `output` of rank r, round a ring. `input` is not changed. Returns `output`.
+
+    Each rank sends (n - 1) / n of `input`. Raises ValueError unless `input` has n times as many elements as `output`.
+    """
+    flat, whole, mean = _flat(output, "output"), _flat(input, "input"), _mean(op, output)
+    with Wire("reduce_scatter", group, axis, tag) as wire:
+        n = wire.size
+        _fits(output, input, n, "input")
+        if flat.numel():
+            chunks = whole.view(n, -1)
+            if n == 1:
+                flat.copy_(whole)
+            else:
+                _reduce_scatter_round(wire, chunks, flat, op)
+            if mean:
+                flat.div_(n)
+    return output
+
+# %% ../../nbs/source/parallel/collectives.ipynb #d5ab224d
 def all_gather(output: torch.Tensor, input: torch.Tensor, *, group: dist.ProcessGroup | None = None, axis: str = "dp", tag: int = 0) -> torch.Tensor:
     """Put the `input` of every rank of `group` side by side into `output` on all of them, round a ring. Returns `output`.
 
@@ -456,12 +463,6 @@ def all_gather(output: torch.Tensor, input: torch.Tensor, *, group: dist.Process
                 coming[step].wait()
     return output
 
-
-def _fits(part: torch.Tensor, whole: torch.Tensor, n: int, name: str) -> None:
-    "Raise ValueError unless `whole` (the argument `name`) is n times `part`, of one dtype."
-    if whole.numel() != n * part.numel() or whole.dtype != part.dtype:
-        raise ValueError(f"{name}: must have {n} x {part.numel()} elements of {part.dtype} for {n} ranks, not {whole.numel()} of {whole.dtype}")
-
 # %% ../../nbs/source/parallel/collectives.ipynb #cc24ada3
 ALGORITHMS: dict[str, Callable] = {"ring": ring_all_reduce, "tree": tree_all_reduce}
 
@@ -475,7 +476,7 @@ def all_reduce(tensor: torch.Tensor, algorithm: str = "ring", *, op: str = "sum"
         raise ValueError(f"algorithm: must be one of {', '.join(ALGORITHMS)}, not {algorithm!r}")
     return ALGORITHMS[algorithm](tensor, op=op, group=group, axis=axis, tag=tag)
 
-# %% ../../nbs/source/parallel/collectives.ipynb #f9d30c43
+# %% ../../nbs/source/parallel/collectives.ipynb #e3de829c
 COUNTERS = Path("/proc/net/dev")
 
 
@@ -510,7 +511,7 @@ class LoopbackMeter:
         "Bytes since the block began, until now or until its end."
         return (self.read() if self.stop is None else self.stop) - self.start
 
-
+# %% ../../nbs/source/parallel/collectives.ipynb #8e43cb22
 @contextmanager
 def loopback(device: str = "lo") -> Iterator[LoopbackMeter]:
     "Meter the bytes that the block's processes send over loopback: `with loopback() as meter: ...`, then `meter.bytes`."
@@ -613,7 +614,7 @@ CALLS: dict[str, Callable[[torch.Tensor], object]] = {
     "all_reduce": ring_all_reduce, "tree_all_reduce": tree_all_reduce,
 }
 
-# %% ../../nbs/source/parallel/collectives.ipynb #9cf5ee53
+# %% ../../nbs/source/parallel/collectives.ipynb #c9c3c6a9
 def _time_here(calls: dict[str, Callable], sizes: Sequence[int], repeats: int) -> dict[tuple[str, int], list[float]]:
     "In each rank: let `calls` take turns on tensors of `sizes` bytes; {(name, bytes): the slowest rank's seconds in each repeat}."
     n, noted = dist.get_world_size(), []
@@ -633,7 +634,7 @@ def _time_here(calls: dict[str, Callable], sizes: Sequence[int], repeats: int) -
         slowest.setdefault(notes[0][:2], []).append(max(seconds for _, _, seconds in notes))
     return slowest
 
-
+# %% ../../nbs/source/parallel/collectives.ipynb #5f9425fd
 def time_collectives(world_size: int, calls: dict[str, Callable[[torch.Tensor], object]], sizes: Sequence[int], repeats: int = 7,
                      summary: Callable[[list[float]], float] = min) -> dict[str, list[tuple[int, float]]]:
     """Time `calls` (each takes a float32 tensor) among `world_size` ranks, taking turns, so that a busy moment hits all alike.
