@@ -321,6 +321,8 @@ def _folds_as(source: str) -> str:
         return "# What the check tries"
     if is_imports(source):
         return "# Imports"
+    if "hide" in marks:
+        return "# Behind the scenes"
     return "# The code of what is shown here" if "hide_input" in marks or marks.get("echo") == "false" else ""
 
 
@@ -346,7 +348,7 @@ def _learners_cell(cell: dict, names: list[str]) -> dict:
         fresh["outputs"] = []
     return fresh
 
-# %% ../nbs/source/handout.ipynb #422879db
+# %% ../nbs/source/handout.ipynb #441c7e5c
 def learners_copy(path: Path, solutions: bool = True, keeps: set[Path] | None = None) -> dict:
     """The notebook at `path` as a learner gets it.
 
@@ -358,7 +360,7 @@ def learners_copy(path: Path, solutions: bool = True, keeps: set[Path] | None = 
     for cell in notebook["cells"]:
         if cell["cell_type"] != "code":
             copy.append({**cell, "source": _mend_links(cell["source"], folder, keeps)})
-        elif not {"mutant", "copy", "hide"} & set(directives(cell["source"])):
+        elif not {"mutant", "copy"} & set(directives(cell["source"])):
             fresh = _learners_cell(cell, list(found))
             if "outputs" in fresh:
                 fresh["outputs"] = [_mend_output(output, folder, keeps) for output in fresh["outputs"]]

@@ -7,7 +7,7 @@ from fsdl_course.grading import SCHEMA, assignment, write_course
 from fsdl_course.handout import directives, exercises, lessons, notebook_bytes, read_notebook
 
 
-# %% ../nbs/source/grading.ipynb #7a1002ae
+# %% ../nbs/source/grading.ipynb #3d6fce43
 def kinds(notebook):
     "What nbgrader makes of each cell that has metadata for it: {grade_id: kind}."
     found = {}
@@ -28,7 +28,7 @@ def test_every_exercise_of_every_lesson_is_graded(path):
         name = exercise.name
         assert [found[part] for part in (name, f"{name}-checker", f"{name}-check", f"{name}-points")] == ["solution", "locked", "locked", "grade"]
         sources = {cell["metadata"]["nbgrader"]["grade_id"]: cell["source"] for cell in notebook["cells"] if "nbgrader" in cell["metadata"]}
-        assert sources[name] == exercise.source and sources[f"{name}-check"].startswith(f"{name}_verdict = check(") and sources[f"{name}-check"].endswith(f"\n{name}_verdict")
+        assert sources[name] == exercise.source and sources[f"{name}-checker"].startswith("# What the check tries\n") and sources[f"{name}-check"].startswith(f"{name}_verdict = check(") and sources[f"{name}-check"].endswith(f"\n{name}_verdict")
     assert not any({"mutant", "copy"} & set(directives(cell["source"])) for cell in notebook["cells"])
     assert "<summary>Solution" not in str(notebook) and len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
 

@@ -77,8 +77,8 @@ def markdown(text):
 ANSWER = "#| exercise mean\ndef mean(x):\n    ### BEGIN SOLUTION\n    return sum(x) / len(x)\n    ### END SOLUTION"
 LESSON = [
     a_cell("markdown", "# Means\n\n> Promise\n\n[house](../source/a.ipynb), [next](02_b.ipynb#x), [web](https://example.org), ![p](p.svg)"),
-    a_cell("code", "#| hide\nmake_the_map()"),
     a_cell("code", "import os"),
+    a_cell("code", "#| hide\nport = free()"),
     a_cell("code", "#| echo: false\nprint(os.name)", outputs=printed("posix")),
     a_cell("code", "source(f)", outputs=markdown("From [`a`](../source/a.ipynb)")),
     a_cell("code", "guess('m', 3.0)", outputs=printed("your guess is 3")),
@@ -105,13 +105,13 @@ def test_a_learners_copy_holds_the_lesson_and_nothing_else(tmp_path):
     copy = learners_copy(path, keeps={path, tmp_path / "03_x" / "02_b.ipynb"})
     sources = [c["source"] for c in copy["cells"]]
     assert sources[0].endswith("house, [next](02_b.ipynb#x), [web](https://example.org), ![p](p.svg)")
-    assert sources[1:3] == ["# Imports\nimport os", "# The code of what is shown here\nprint(os.name)"]
-    assert sources[3:6] == ["source(f)", "guess('m', ...)", "```python\nwipe()\n```"]
-    assert sources[7].startswith("# What the check tries\n@checker('mean')") and sources[8:10] == [code(stub(ANSWER)), "check('mean', mean)"]
-    assert "return sum(x) / len(x)" in sources[10] and sources[10].startswith("<details><summary>Solution</summary>\n\n```python\ndef mean")
-    assert sources[11:] == ["## In production"]
+    assert sources[1:4] == ["# Imports\nimport os", "# Behind the scenes\nport = free()", "# The code of what is shown here\nprint(os.name)"]
+    assert sources[4:7] == ["source(f)", "guess('m', ...)", "```python\nwipe()\n```"]
+    assert sources[8].startswith("# What the check tries\n@checker('mean')") and sources[9:11] == [code(stub(ANSWER)), "check('mean', mean)"]
+    assert "return sum(x) / len(x)" in sources[11] and sources[11].startswith("<details><summary>Solution</summary>\n\n```python\ndef mean")
+    assert sources[12:] == ["## In production"]
     shown = {c["source"]: c.get("outputs") for c in copy["cells"]}
-    assert shown[sources[2]] and not shown["check('mean', mean)"] and not shown["guess('m', ...)"]
+    assert shown[sources[3]] and not shown["check('mean', mean)"] and not shown["guess('m', ...)"]
     assert shown["source(f)"][0]["data"]["text/markdown"] == "From `a`"
     assert len({c["id"] for c in copy["cells"]}) == len(copy["cells"])
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from fsdl_course.grading import SCHEMA, assignment_name, write_course
-from fsdl_course.handout import directives, exercises, read_notebook, solution
+from fsdl_course.handout import exercises, read_notebook, solution
 from tools.files import ROOT, alone
 
 LESSON = ROOT / "nbs" / "00_vocabulary" / "01_model.ipynb"
@@ -49,22 +49,26 @@ def python() -> Path:
     return there
 
 
-def solving(source: str) -> str:
-    "The cell of a student who solves everything."
-    name = directives(source).get("exercise")
-    return next((solution(exercise.source) for exercise in exercises(LESSON) if exercise.name == name), source)
+EXERCISES = {exercise.name: exercise for exercise in exercises(LESSON)}
 
 
-def cheating(source: str) -> str:
-    "The cell of a student who answers wrongly, and lets every checker accept that."
-    marks = directives(source)
-    if "check" in marks:
-        return f"#| check {marks['check']}\n@checker('{marks['check']}')\ndef accept(answer):\n    return 'all is well'"
-    wrong = next((exercise.mutants[0] for exercise in exercises(LESSON) if exercise.name == marks.get("exercise")), None)
-    return f"{wrong.source}\n{marks['exercise']} = {wrong.definition}" if wrong else source
+def solving(cell: str, source: str) -> str:
+    "What a student who solves everything has in a cell that nbgrader knows as `cell`."
+    return solution(EXERCISES[cell].source) if cell in EXERCISES else source
 
 
-STUDENTS = {"solving": solving, "idle": lambda source: source, "cheating": cheating}
+def cheating(cell: str, source: str) -> str:
+    "What a student has who answers wrongly, and lets every checker accept that."
+    name = cell.removesuffix("-checker")
+    if name != cell:
+        return f"@checker('{name}')\ndef accept(answer):\n    return 'all is well'"
+    if cell not in EXERCISES:
+        return source
+    wrong = EXERCISES[cell].mutants[0]
+    return f"{wrong.source}\n{cell} = {wrong.definition}"
+
+
+STUDENTS = {"solving": solving, "idle": lambda cell, source: source, "cheating": cheating}
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +94,8 @@ def graded(python, tmp_path_factory) -> dict:
     for student in STUDENTS:
         notebook = read_notebook(release)
         for cell in notebook["cells"]:
-            cell["source"] = STUDENTS[student](cell["source"])
+            told = cell["metadata"].get("nbgrader", {}).get("grade_id", "")
+            cell["source"] = STUDENTS[student](told, cell["source"])
         handed_in = course / "submitted" / student / name / LESSON.name
         handed_in.parent.mkdir(parents=True)
         handed_in.write_text(json.dumps(notebook))
@@ -113,7 +118,7 @@ with Gradebook("sqlite:///gradebook.db") as book:
 
 @pytest.mark.timeout(600)
 def test_solutions_get_all_points_and_stubs_none_nor_does_who_rewrites_the_checkers(graded):
-    most = sum(exercise.stars for exercise in exercises(LESSON))
+    most = sum(exercise.stars for exercise in EXERCISES.values())
     assert most >= 3 and graded["points"] == {"solving": [most, most], "idle": [0, most], "cheating": [0, most]}, graded["said"]
 
 
@@ -121,7 +126,7 @@ def test_solutions_get_all_points_and_stubs_none_nor_does_who_rewrites_the_check
 def test_the_students_version_has_no_solution_and_no_planted_answer(graded):
     released = graded["release"].read_text()
     cells = {cell["id"]: cell["source"] for cell in read_notebook(graded["release"])["cells"]}
-    for exercise in exercises(LESSON):
+    for exercise in EXERCISES.values():
         part = re.search(r"### BEGIN SOLUTION\n(.*?)\n *### END SOLUTION", exercise.source, re.S)[1]
         assert len(part) > 20 and not [name for name, source in cells.items() if part in source]
         assert "# YOUR CODE HERE\n    raise NotImplementedError()" in cells[exercise.cell]
