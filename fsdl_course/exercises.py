@@ -278,8 +278,8 @@ def check(name: str, answer: object) -> Verdict:
         return Verdict(name, False, f"Your answer raised {type(error).__name__}: {error}{_own_line(error)}", seconds)
     return Verdict(name, True, said or "All that was asked holds.", time.perf_counter() - start)
 
-# %% ../nbs/source/exercises.ipynb #28f11192
-LONG = 30  # lines; longer code is folded
+# %% ../nbs/source/exercises.ipynb #39f67fbc
+LONG = 25  # lines, as many as a cell of a lesson may have; longer code is folded
 
 
 @dataclass(frozen=True)
