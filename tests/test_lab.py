@@ -1,4 +1,4 @@
-"""A learner's first hour, played by a browser: hand out the lessons, open one in JupyterLab, run it, solve an exercise."""
+"""A learner's first hour, played by a browser: `fsdl-course lab` hands out the lessons and opens JupyterLab; a lesson runs, an exercise is solved."""
 import contextlib
 import json
 import os
@@ -20,18 +20,15 @@ from tools.docs import NOTEBOOKS
 pytest.importorskip("jupyterlab", reason='JupyterLab is not installed: pip install -e ".[lab]"')
 
 PREFERRED = "03_parallel/01_processes.ipynb"
-# Settings that a learner would click together: which theme, no question about news, and every cell in the page (the test looks at all)
-SETTINGS = {
-    "notebook-extension/tracker": {"windowingMode": "none"},
-    "apputils-extension/notification": {"checkForUpdates": False, "doNotDisturbMode": True, "fetchNews": "false"},
-}
+# Settings that a learner would click together: which theme, and every cell in the page (the test looks at all)
+SETTINGS = {"notebook-extension/tracker": {"windowingMode": "none"}}
 # What the page knows of its notebook: for each code cell its source, its count, and the text and errors of its outputs
 CELLS = """() => {
     const panel = window.jupyterapp.shell.currentWidget;
     return panel.content.widgets.filter(cell => cell.model.type === 'code').map(cell => {
         const outputs = cell.model.outputs.toJSON();
         const said = output => [output.text, output.data?.['text/plain'], output.data?.['text/html'], output.evalue].flat().filter(Boolean).join('\\n');
-        return {source: cell.model.sharedModel.getSource(), count: cell.model.executionCount, text: outputs.map(said).join('\\n'),
+        return {source: cell.model.sharedModel.getSource(), folded: cell.inputHidden, count: cell.model.executionCount, text: outputs.map(said).join('\\n'),
                 errors: outputs.filter(output => output.output_type === 'error').map(output => output.ename + ': ' + output.evalue)};
     });
 }"""
@@ -58,12 +55,12 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def jupyterlab(folder: Path, settings: Path, log: Path, environment: dict[str, str]) -> Iterator[str]:
-    "The address of a JupyterLab that serves `folder`; its output goes to `log`."
+    "The address of the JupyterLab that the course's own command starts in `folder`; its output goes to `log`."
     port = free_port()
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--expose-app-in-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
-    command += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None"]
+    command = [sys.executable, "-m", "fsdl_course", "lab", str(folder), "--no-browser", "--expose-app-in-browser", "--ip=127.0.0.1", f"--port={port}"]
+    command += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password="]
     with log.open("w") as output:
-        server = subprocess.Popen(command, cwd=folder, env=environment | {"JUPYTERLAB_SETTINGS_DIR": str(settings)}, stdout=output, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(command, cwd=log.parent, env=environment | {"JUPYTERLAB_SETTINGS_DIR": str(settings)}, stdout=output, stderr=subprocess.STDOUT)
         try:
             until = time.monotonic() + 60
             while True:
@@ -123,9 +120,6 @@ def test_a_lesson_runs_in_jupyterlab_and_an_exercise_is_solved(tmp_path):
     private = {key: str(tmp_path / "jupyter" / key.lower()) for key in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")} | private
     lessons, settings = tmp_path / "lessons", tmp_path / "settings"
-    command = [sys.executable, "-c", "import sys; from fsdl_course.cli import main; sys.exit(main(sys.argv[1:]))", "lessons", str(lessons)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and (lessons / name).exists(), done.stdout + done.stderr
     write_settings(settings, "JupyterLab Light")
 
     with chromium() as browser, jupyterlab(lessons, settings, tmp_path / "jupyterlab.log", environment) as base:
@@ -135,15 +129,26 @@ def test_a_lesson_runs_in_jupyterlab_and_an_exercise_is_solved(tmp_path):
         page.on("dialog", lambda dialog: dialog.accept())
 
         def opened() -> None:
-            page.goto(f"{base}/lab/tree/{name}", wait_until="domcontentloaded")
+            # In a workspace of its own, where no other tab is open
+            page.goto(f"{base}/lab/workspaces/lesson/tree/{name}", wait_until="domcontentloaded")
             page.wait_for_selector(".jp-NotebookPanel .jp-Notebook .jp-CodeCell", timeout=60_000)
             page.wait_for_function(IDLE, timeout=60_000)
 
-        # The lesson opens, and the pictures that were saved in it show: they are trusted
+        # The front page comes first, without a question about news
+        page.goto(base, wait_until="domcontentloaded")
+        page.wait_for_selector(".jp-NotebookPanel .jp-MarkdownCell h1", timeout=60_000)
+        assert page.url.endswith("/lab/tree/index.ipynb")
+        said = (tmp_path / "jupyterlab.log").read_text()
+        assert "written" in said and ("--allow-root" in said) == (os.geteuid() == 0)
+
+        # The lesson opens, imports and checkers are folded, and the pictures that were saved in it show: they are trusted
         opened()
+        cells = page.evaluate(CELLS)
+        folded = [cell["source"].split("\n")[0] for cell in cells if cell["folded"]]
+        assert folded.count("# What the check tries") == len(exercises(source)) and "# Imports" in folded
+        assert not any(cell["folded"] for cell in cells if "YOUR CODE HERE" in cell["source"] or cell["source"].startswith("check("))
         assert page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.every(cell => cell.model.type !== 'code' || cell.model.trusted)")
-        saved = page.screenshot(path=tmp_path / "opened-light.png")
-        assert saved
+        page.screenshot(path=tmp_path / "opened-light.png")
 
         # It runs for real: nothing that is seen below was there before
         page.evaluate("() => { void window.jupyterapp.commands.execute('editmenu:clear-all') }")
@@ -178,6 +183,7 @@ def test_a_lesson_runs_in_jupyterlab_and_an_exercise_is_solved(tmp_path):
         page.evaluate("() => { void window.jupyterapp.commands.execute('docmanager:save') }")
         page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.content.model.dirty", timeout=15_000)
         assert exercise.solution.strip().splitlines()[-1].strip() in json.dumps(json.loads((lessons / name).read_text()), ensure_ascii=False).replace('\\"', '"')
+        assert page.locator(".Toastify__toast", has_text=re.compile("news", re.I)).count() == 0
         assert [wrong for wrong in watched.wrong if "another host" in wrong] == []
         context.close()
 
