@@ -252,8 +252,8 @@ def test_solution_stub_and_mutants_are_told_apart(tmp_path):
     (exercise,) = room.exercises
     assert room.solution(exercise).passed and not room.stub(exercise).answered
     # 0 and 2 can't tell twice a number from its square: just the sort of check that this must uncover
-    assert [room.mutant(exercise, mutant).passed for mutant in exercise.mutants] == [True, False]
-    assert room.mutant(exercise, exercise.mutants[1]).message == exercise.mutants[1].says
+    assert [room.planted(exercise, mutant).passed for mutant in exercise.mutants] == [True, False]
+    assert room.planted(exercise, exercise.mutants[1]).message == exercise.mutants[1].says
 
 
 @pytest.mark.usefixtures("no_checker_left")
