@@ -202,12 +202,8 @@ def texts_that_people_read() -> dict[str, str]:
     return found
 
 
-# Still to be reworded. This list only shrinks
-STILL_BY_NAME = {"nbs/source/cli.ipynb", "nbs/source/compute/prices.ipynb", "nbs/04_compute/07_prices.ipynb"}
-
-
 def test_nobody_is_told_to_install_the_course_by_its_name():
     # The name is not on the package index: whoever takes it there would be installed. `pip install .` and the wheel's path are safe
     by_name = re.compile(r"pip3? install (?:-\S+ )*[\\'\"]*fsdl[_-]course\b(?!\S*\.whl).*")
     told = {name: by_name.findall(text) for name, text in texts_that_people_read().items()}
-    assert {name: lines for name, lines in told.items() if lines}.keys() <= STILL_BY_NAME
+    assert {name: lines for name, lines in told.items() if lines} == {}

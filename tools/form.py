@@ -2,11 +2,10 @@
 
 Lessons that don't have the form yet are listed in tools/lint.toml. That list only shrinks: a lesson that is on it without need is a fault too.
 """
-import ast
 import re
 import tomllib
 
-from fsdl_course.handout import calls, code, directives, is_test, stub
+from fsdl_course.handout import calls, code, directives, is_imports, is_test, stub
 from tools.files import ROOT
 
 CONFIGURATION = ROOT / "tools" / "lint.toml"
@@ -24,15 +23,6 @@ UNSEEN = {"hide", "hide_input", "mutant", "copy", "check"}
 def without_form() -> set[str]:
     "The lessons, relative to nbs/, that don't have the form yet."
     return set(tomllib.loads(CONFIGURATION.read_text(encoding="utf-8"))["without_form"])
-
-
-def is_imports(source: str) -> bool:
-    "Whether a cell imports and does nothing else; such a cell is folded wherever a learner sees it."
-    try:
-        body = ast.parse(code(source)).body
-    except SyntaxError:
-        return False
-    return bool(body) and all(isinstance(node, ast.Import | ast.ImportFrom) for node in body)
 
 
 def is_visible(cell: dict) -> bool:

@@ -722,7 +722,7 @@ def heard(name: str) -> Iterator[list[str]]:
 
 # %% ../../nbs/source/compute/prices.ipynb #809eb3f9
 def refresh(folder: str | Path | None = None) -> Catalogue:
-    """Today's prices, fetched through `gpuhunt` (pip install "fsdl_course[prices]") and kept as a dated file in `folder` (default: the user's cache).
+    """Today's prices, fetched through `gpuhunt` (pip install gpuhunt) and kept as a dated file in `folder` (default: the user's cache).
 
     Where they can't be fetched, the newest file that is there stays as it is and is used, or else the package's own snapshot; a warning and `about` say so, and why.
     The result is the package's catalogue with the fetched rows merged over it.
@@ -746,7 +746,7 @@ def refresh(folder: str | Path | None = None) -> Catalogue:
         return found
     except Exception as error:
         if isinstance(error, ImportError):
-            why = 'gpuhunt is not installed: pip install "fsdl_course[prices]"'
+            why = 'gpuhunt is not installed: pip install gpuhunt'
         else:
             cause = error.__cause__ or error
             why = f"{type(error).__name__}: {error}" + (f" ({cause})" if cause is not error else "")

@@ -5,8 +5,7 @@ import re
 from collections.abc import Callable
 
 from fsdl_course.handout import code as code_of
-from fsdl_course.handout import directives, is_test, solution, stub
-from tools.form import is_imports
+from fsdl_course.handout import directives, is_imports, is_test, solution, stub
 from tools.site import DocsError
 
 # Options that Quarto reads from a code cell; every other `#|` line is for the course's own tools and is not shown
