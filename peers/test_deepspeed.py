@@ -17,6 +17,10 @@ def prepare() -> None:
     import deepspeed.ops
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    from deepspeed.runtime.zero.partition_parameters import InsertPostInitMethodToModuleSubClasses
+
+    # The dtype of layers that are made later. None are made here, and on processors that compute in 16 bits it refuses a float64 model
+    InsertPostInitMethodToModuleSubClasses._set_dtype = lambda self, ds_config, dtype: setattr(self, "dtype", torch.float32)
 
 
 def hold_states_in_float64() -> None:
