@@ -42,20 +42,55 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
+def _is_sound(entry: object) -> bool:
+    "Whether an entry of the file is one that `guess` and `reveal` could have written."
+    if not isinstance(entry, dict) or not isinstance(entry.get("unit", ""), str):
+        return False
+    try:
+        numbers = [entry[key] for key in ("guess", "truth") if entry.get(key) is not None]
+        return all(isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number) for number in numbers)
+    except OverflowError:  # a whole number that is too large for a float
+        return False
+
+
+def _put_aside(path: Path) -> Path:
+    "Rename a file that can't be used, to a name that nothing has yet."
+    stem, count = f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}", 1
+    aside = path.with_name(stem)
+    while aside.exists():
+        count += 1
+        aside = path.with_name(f"{stem}-{count}")
+    os.replace(path, aside)
+    return aside
+
+
+def _save(path: Path, kept: dict[str, dict]) -> None:
+    "Replace the whole file in one step."
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace")  # half an emoji stays an escape
+    os.replace(fresh, path)
+
+
 def _load(path: Path) -> dict[str, dict]:
-    "All guesses kept in `path`; a damaged file is moved aside with a warning, so that nothing in it is lost."
+    "All guesses kept in `path`; a damaged file is moved aside with a warning, so that nothing in it is lost, and its sound entries stay."
     if not path.exists():
         return {}
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = json.loads(path.read_text(encoding="utf-8-sig"))
         if not isinstance(kept, dict):
             raise ValueError("not a table of guesses")
-        return kept
-    except ValueError as error:
-        aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
-        os.replace(path, aside)
-        warnings.warn(f"{path} could not be read ({error}); it is kept as {aside.name}, and a new one is begun", stacklevel=3)
-        return {}
+        broken = [name for name, entry in kept.items() if not _is_sound(entry)]
+        if not broken:
+            return kept
+        kept = {name: entry for name, entry in kept.items() if name not in broken}
+        why, then = f"{', '.join(map(repr, broken))}: not a guess as `guess` writes it", "a new one goes on with the other guesses" if kept else "a new one is begun"
+    except (ValueError, RecursionError, IsADirectoryError) as error:
+        kept, why, then = {}, str(error), "a new one is begun"
+    aside = _put_aside(path)
+    if kept:
+        _save(path, kept)
+    warnings.warn(f"{path} could not be read ({why}); it is kept as {aside.name}, and {then}", stacklevel=3)
+    return kept
 
 
 def _change(name: str, change: Callable[[dict], None]) -> dict:
@@ -65,9 +100,7 @@ def _change(name: str, change: Callable[[dict], None]) -> dict:
         kept = _load(path)
         entry = kept.setdefault(name, {})
         change(entry)
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
-        fresh.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(fresh, path)
+        _save(path, kept)
     return entry
 
 # %% ../nbs/source/exercises.ipynb #d34364d6
@@ -75,7 +108,7 @@ def _number(value: object, argument: str) -> float:
     "The value as a finite float, or an error that names the argument."
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{argument} must be a number, not {value!r}") from None
     if not math.isfinite(number):
         raise ValueError(f"{argument} must be finite, not {number}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fsdl_course.exercises import LONG, Source, check, checker, expect, guess, guesses, reveal, source
+from fsdl_course.exercises import LONG, Guess, Source, check, checker, expect, guess, guesses, reveal, source
 
 
 # %% ../nbs/source/exercises.ipynb #46177459
@@ -49,6 +49,28 @@ def test_a_damaged_file_is_put_aside_and_not_lost(own_file):
         guess("x", 1)
     assert [p.read_text() for p in own_file.parent.glob("mine.json.damaged*")] == ["{half"]
     assert [g.name for g in guesses()] == ["x"]
+
+
+@pytest.mark.parametrize("entry", ["3", '"3"', "null", "[1]", '{"guess": "many"}', '{"guess": 1, "truth": [2]}', '{"guess": NaN}', '{"guess": true}', '{"guess": 1, "unit": 3}', '{"guess": 1' + "0" * 400 + "}"])
+def test_a_file_that_somebody_broke_by_hand_is_put_aside_and_its_sound_guesses_stay(own_file, entry):
+    text = '{"a": %s, "b": {"guess": 2, "unit": "s"}}' % entry
+    for call in (guesses, lambda: guess("c", 1), lambda: reveal("a", 4)):
+        own_file.write_text(text)
+        with pytest.warns(UserWarning, match=r"'a': not a guess.*kept as mine.json.damaged.*goes on with the other guesses"):
+            call()
+        assert guesses()[0] == Guess("b", 2, "s")
+    assert [p.read_text() for p in own_file.parent.glob("mine.json.damaged*")] == [text] * 3  # none overwrote another
+
+
+def test_what_an_editor_adds_is_no_damage_and_nothing_else_crashes(own_file, recwarn):
+    own_file.write_bytes(b"\xef\xbb\xbf" + b'{"a \\ud83d": {"guess": 2}}')  # a mark at its start, and half an emoji
+    assert guess("b", 1).value == 1 and [g.value for g in guesses()] == [2, 1] and not recwarn
+    for broken in ("[" * 100_000, "[1]", "", "\x00"):
+        own_file.write_text(broken)
+        with pytest.warns(UserWarning, match="a new one is begun"):
+            assert guesses() == []
+    with pytest.raises(TypeError, match="value must be a number"):
+        guess("x", 10**400)
 
 
 # %% ../nbs/source/exercises.ipynb #b4617ff4
