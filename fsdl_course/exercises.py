@@ -42,6 +42,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
+# %% ../nbs/source/exercises.ipynb #b7d80e16
 def _is_sound(entry: object) -> bool:
     "Whether an entry of the file is one that `guess` and `reveal` could have written."
     if not isinstance(entry, dict) or not isinstance(entry.get("unit", ""), str):

@@ -15,6 +15,7 @@ from fsdl_course.handout import (
     checked,
     directives,
     exercises,
+    id_beside,
     learners_copy,
     lessons,
     lessons_folder,
@@ -38,7 +39,7 @@ def _grade_cell(exercise: Exercise) -> dict:
     "The cell that gives an exercise's points, if its check has passed."
     source = f"assert {exercise.name}_verdict.passed, {exercise.name}_verdict.message"
     metadata = _metadata(f"{exercise.name}-points", points=max(1, exercise.stars))
-    return {"cell_type": "code", "id": f"{exercise.cell}-points", "metadata": metadata, "execution_count": None, "outputs": [], "source": source}
+    return {"cell_type": "code", "id": id_beside(exercise.cell, "points"), "metadata": metadata, "execution_count": None, "outputs": [], "source": source}
 
 # %% ../nbs/source/grading.ipynb #16f590f2
 def _keeping_the_verdict(source: str, name: str) -> str:

@@ -51,6 +51,7 @@ def test_a_damaged_file_is_put_aside_and_not_lost(own_file):
     assert [g.name for g in guesses()] == ["x"]
 
 
+# %% ../nbs/source/exercises.ipynb #d2c64a9b
 @pytest.mark.parametrize("entry", ["3", '"3"', "null", "[1]", '{"guess": "many"}', '{"guess": 1, "truth": [2]}', '{"guess": NaN}', '{"guess": true}', '{"guess": 1, "unit": 3}', '{"guess": 1' + "0" * 400 + "}"])
 def test_a_file_that_somebody_broke_by_hand_is_put_aside_and_its_sound_guesses_stay(own_file, entry):
     text = '{"a": %s, "b": {"guess": 2, "unit": "s"}}' % entry

@@ -386,3 +386,85 @@ def test_copies_are_valid_notebooks(places):
     shelf, desk = places
     hand_out(desk, source=shelf)
     nbformat.validate(nbformat.read(desk / "01_a.ipynb", as_version=4))
+
+
+# %% ../nbs/source/handout.ipynb #0d5f7b2c
+def bare(*cells):
+    "Cells without ids, as versions before 4.5 have them."
+    return [{key: value for key, value in cell.items() if key != "id"} for cell in cells]
+
+
+def text_of(cells, minor=5, **more):
+    return json.dumps({"nbformat": 4, "nbformat_minor": minor, "metadata": {}, "cells": cells, **more})
+
+
+LONG = [{**cell, "id": "x" * 56 + f"{number:08}"} for number, cell in enumerate(LESSON)]
+ALIKE = [{**cell, "id": text} for cell, text in zip(LESSON[8:11], ["a", "a-solution", "a-solution-solution"])]
+TWICE = [*LESSON[8:11], a_cell("code", "check('mean', mean)  # again"), a_cell("code", "check('mean', mean)")]
+HALVES = [a_cell("markdown", "x"), {**a_cell("code", "y", outputs=printed("\ud83d")), "metadata": {"\ude00": ["\ud83d"]}}]
+HALVES += [{**LESSON[9], "source": ANSWER + " # \ud83d"}, {**LESSON[5], "source": "guess('m', 3.0) # \udfff"}, {**a_cell("raw", "z"), "source": "\ud83d\ude00 is whole, \ud83d not"}]
+ANY = {
+    **{f"4.{minor}, no ids": text_of(bare(*LESSON), minor) for minor in range(6)},
+    "long ids": text_of(LONG), "ids like those of solutions": text_of(ALIKE), "checked twice": text_of(TWICE),
+    "one id for all": text_of([{**cell, "id": "same"} for cell in LESSON]), "ids that are none": text_of([{**cell, "id": wrong} for cell, wrong in zip(LESSON, ["", "ü", "a b", "?", "a\n", "y" * 65, 3, None])]),
+    "no metadata": text_of([{"cell_type": "code", "source": "x", "outputs": [], "execution_count": None}, {"cell_type": "raw", "source": ["y\n", "z"]}], 4),
+    "nothing of a code cell": json.dumps({"nbformat": 4, "nbformat_minor": 4, "cells": [{"cell_type": "code", "source": "x"}]}),
+    "an output without metadata": text_of(bare(a_cell("code", "x", outputs=[{"output_type": "display_data", "data": {"text/plain": "1"}}])), 4),
+    "half a character": text_of(HALVES), "a mark at its start": "\ufeff" + text_of(LESSON), "no cells": text_of([]), "a later version": text_of(LESSON, 6),
+    "Windows' line ends": text_of(LESSON).replace("\\n", "\\r\\n"), "a Macintosh's": text_of(LESSON).replace("\\n", "\\r"),
+    "what is no Python": text_of(bare(*(a_cell("code", text) for text in ("%%bash\nls", "x = \0", "(" * 5000, "-" * 100_000 + "1", "#| eval: false\n!ls"))), 2),
+    "odd links": text_of([a_cell("markdown", "[a](\0) [b](" + "x" * 5000 + ") [c](HTTPS://example.org)")]),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("solutions", [True, False])
+@pytest.mark.parametrize("kind", ANY)
+def test_any_notebook_of_format_4_gives_a_valid_copy(places, kind, solutions):
+    nbformat = pytest.importorskip("nbformat")
+    shelf, desk = places
+    (shelf / "01_a.ipynb").write_text(ANY[kind], encoding="utf-8")
+    assert hand_out(desk, solutions, source=shelf).written[0] == "01_a.ipynb"
+    copy = json.loads((desk / "01_a.ipynb").read_text(encoding="utf-8"))
+    nbformat.validate(nbformat.from_dict(copy))
+    ids = [cell["id"] for cell in copy["cells"]]
+    assert len(set(ids)) == len(ids) and copy["nbformat_minor"] >= 5
+    assert "01_a.ipynb" in hand_out(desk, solutions, source=shelf).unchanged  # the same notebook gives the same copy
+    if "mean" in ANY[kind] and kind != "half a character":
+        assert any("raise NotImplementedError()" in cell["source"] for cell in copy["cells"]) or "ids" in kind
+    if kind == "half a character":
+        assert [cell["source"] for cell in copy["cells"]][-1] == "\U0001f600 is whole, \ufffd not"
+
+
+# %% ../nbs/source/handout.ipynb #c3a9e1f4
+@pytest.mark.parametrize("wrong, words", [
+    (text_of(LESSON).replace("e", "\xe9").encode("latin-1"), "UnicodeDecodeError"), (b'{"nbformat":3,"nbformat_minor":0,"metadata":{},"worksheets":[]}', "of format 3.*save it in JupyterLab"),
+    (text_of([{"cell_type": "heading", "source": "x", "level": 1}]).encode(), "cell 1 is none of code"), (text_of([3]).encode(), "cell 1"), (text_of([a_cell("code", "x") | {"source": [1]}]).encode(), "cell 1"),
+    (b"[1]", "not a notebook"), (b'{"cells": 3}', "not a notebook"), (b"[" * 100_000, "RecursionError"), (text_of([], metadata={"x": float("nan")}).encode(), "NaN"), (b"", "not a notebook"),
+    (text_of([a_cell("code", "#| exercise f\n### BEGIN SOLUTION")]).encode(), "no ### END SOLUTION"), (text_of([LESSON[8]]).encode(), "names the exercise"),
+    (text_of([{**a_cell("markdown", "x"), "outputs": []}]).encode(), "not a valid notebook"), (text_of([a_cell("code", "x", outputs=[{"output_type": "song"}])]).encode(), "not a valid notebook"),
+    (text_of([], nbformat_minor="5").encode(), "not a notebook"), (text_of([], metadata=[1]).encode(), "not a valid notebook"),
+])
+def test_what_is_no_notebook_is_refused_by_the_name_of_its_file(places, wrong, words):
+    shelf, desk = places
+    (shelf / "02_b.ipynb").write_bytes(wrong)
+    with pytest.raises(HandoutError, match=f"(?s)02_b.ipynb.*{words}"):
+        hand_out(desk, source=shelf)
+    assert not desk.exists()
+
+
+def test_a_file_that_cannot_be_read_is_named_and_a_folder_is_no_lesson(places):
+    shelf, desk = places
+    (shelf / "03_c.ipynb").mkdir()
+    assert hand_out(desk, source=shelf).written[0] == "01_a.ipynb"
+    (shelf / "02_b.ipynb").symlink_to(shelf / "nowhere")
+    with pytest.raises(HandoutError, match="02_b.ipynb can't be read"):
+        hand_out(desk, source=shelf)
+
+
+@pytest.mark.parametrize("mine", [text_of([{"cell_type": "code", "source": 3}]), text_of([{"metadata": None}]), text_of([3]), "[" * 100_000, '{"cells": null}', "\0"])
+def test_whatever_became_of_a_copy_in_the_learners_hands_it_stays(places, mine):
+    shelf, desk = places
+    hand_out(desk, source=shelf)
+    (desk / "01_a.ipynb").write_text(mine)
+    assert hand_out(desk, source=shelf).yours == ["01_a.ipynb"] and (desk / "01_a.ipynb").read_text() == mine
