@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from torch import nn
 
 from fsdl_course.ledger import Tally
+from fsdl_course.parallel.data import largest_difference
 from fsdl_course.parallel.ladder import Rung, climb, ladder_table, ticked
 from fsdl_course.parallel.training import train
 from fsdl_course.spec import Layout, Transformer
@@ -61,6 +62,9 @@ def test_a_rung_finds_what_is_wrong():
     other = train(model, Layout(micro_batch=2), steps=2, seed=1, dtype="float64")
     found = " ".join(Rung("x", good.run, other).faults())
     assert "the weights differ" in found and "the losses differ" in found and "gradient norms differ" in found
+    spoiled = {name: torch.full_like(tensor, float("nan")) if name == list(good.run.weights)[-1] else tensor for name, tensor in good.run.weights.items()}
+    bad = dataclasses.replace(good.run, losses=[good.run.losses[0], float("nan")], grad_norms=good.run.grad_norms[:1], weights=spoiled)
+    assert [fault.split(" by ")[1] for fault in Rung("x", bad, good.alone).faults()] == ["inf"] * 3  # wherever the NaN stands
     short = dataclasses.replace(good.run, bytes=Tally(dp=1), replicas_agree=False, memory_by_rank=[Tally(tally, gradients=3) for tally in good.run.memory_by_rank])
     found = " ".join(Rung("x", short, good.alone).faults())
     assert "1 bytes were sent on dp" in found and "should have the same weights" in found and "rank 1 holds 3 bytes of gradients" in found
@@ -137,4 +141,4 @@ def test_any_module_trains_sharded_as_on_one_device(zero, offload):
     one = train(perceptron, Layout(precision="float64"), data=digits)
     two = train(perceptron, Layout(dp=2, zero=zero, micro_batches=2, offload=offload, precision="float64"), data=digits)
     assert two.difference(one) <= 1e-10 and two.replicas_agree
-    assert max(abs(a - b) for a, b in zip(two.losses + two.grad_norms, one.losses + one.grad_norms, strict=True)) <= 1e-10
+    assert largest_difference(two.losses + two.grad_norms, one.losses + one.grad_norms) <= 1e-10

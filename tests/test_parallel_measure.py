@@ -33,3 +33,5 @@ def test_measurements_are_held_against_measurements_and_state_dicts():
     model = Transformer(layers=1, hidden=8, heads=1, vocab=16, seq=10)
     one, two = (Measurement(model=model, layout=Layout(), weights={"w": torch.tensor([1.0, value])}) for value in (2.0, 3.0))
     assert one.difference(two) == one.difference(two.weights) == pytest.approx(1 / 3)
+    two.weights["w"][:] = float("nan")
+    assert one.difference(two) == two.difference(one) == two.difference(two) == float("inf")

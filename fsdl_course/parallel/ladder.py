@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..ledger import Tally, activations, states, traffic
+from .data import relative_difference
 from .measure import Measurement
 from .mesh import Mesh
 from .training import train
@@ -54,8 +55,8 @@ class Rung:
         if self.error > tolerance:
             found.append(f"the weights differ from one device's by {self.error:.1e}")
         for name, ours, theirs in (("losses", run.losses, alone.losses), ("gradient norms", run.grad_norms, alone.grad_norms)):
-            apart = max(abs(one - other) / max(1.0, abs(other)) for one, other in zip(ours, theirs, strict=True))
-            if not apart <= tolerance:
+            apart = relative_difference(ours, theirs)
+            if apart > tolerance:
                 found.append(f"the {name} differ from one device's by {apart:.1e}")
         if not run.replicas_agree:
             found.append("ranks that should have the same weights differ")
