@@ -15,6 +15,7 @@ from fsdl_course.compute.devices import (
     intensity,
     matmul_seconds,
     rate,
+    recognise,
     ridge,
     roofline,
     sheet,
@@ -77,6 +78,52 @@ def test_the_table_has_every_device_and_a_number_for_each_column():
     assert all(f">{name}</th>" in text for name in devices()) and text.count("<button") == 8
     assert text.count('data-value="nan"') == sum(getattr(device, field) is None for device in devices().values() for field in ("memory", "bandwidth", "tensor16", "link", "watts"))
     assert len(text) < 60_000
+
+
+# %% ../nbs/source/compute/devices.ipynb #f9c6b5d7
+# As nvidia-smi and torch.cuda.get_device_name print them, and AWS, GCP, Azure, Lambda, RunPod, Vast, gpuhunt, SkyPilot and SLURM write them
+ONE = {
+    "A100 80GB SXM": ["NVIDIA A100-SXM4-80GB", "gpu_8x_a100_80gb_sxm4", "8x A100 (80 GB SXM4)", "A100 SXM 80", "nvidia_a100-sxm4-80gb:4", "HGX A100 80GB", "A100-SXM4 80 GiB", "NVIDIA A100-SXM4-80GB 81920MiB"],
+    "A100 80GB PCIe": ["NVIDIA A100 80GB PCIe", "A100-80G-PCIe-NVLink", "A100_PCIE 80GB", "a100 pci-e 80gb", "A100 PCI Express 80GB"],
+    "A100 40GB SXM": ["NVIDIA A100-SXM4-40GB"], "A100 40GB PCIe": ["NVIDIA A100-PCIE-40GB"],
+    "H100 SXM": ["NVIDIA H100 80GB HBM3", "gpu_1x_h100_sxm5", "H100-SXM", "H100_SXM", "H100SXM5", "h100 sxm", "nvidia-h100-mega-80gb", "DGX H100", "NVIDIA HGX H100"], "H100 PCIe": ["NVIDIA H100 PCIe", "H100_PCIE", "gpu_1x_h100_pcie"],
+    "H200 SXM": ["NVIDIA H200", "nvidia-h200-141gb", "h200", "H200-SXM"], "GH200": ["NVIDIA GH200 480GB", "gpu_1x_gh200", "Grace Hopper GH200", "GH200 96GB"],
+    "B200 SXM": ["NVIDIA B200", "nvidia-b200"], "GB200 (per GPU)": ["GB200", "nvidia-gb200", "GB200 NVL72"], "B300 SXM": ["B300"], "GB300 (per GPU)": ["NVIDIA GB300"],
+    "V100 SXM2 16GB": ["Tesla V100-SXM2-16GB"], "V100 SXM2 32GB": ["Tesla V100-SXM2-32GB"], "V100 PCIe": ["Tesla V100-PCIE-16GB"], "P100 SXM2": ["Tesla P100-SXM2-16GB"], "P100 PCIe": ["Tesla P100-PCIE-16GB"],
+    "K80": ["Tesla K80", "nvidia-tesla-k80"], "T4": ["Tesla T4", "nvidia-tesla-t4", "T4", "gpu:t4:2", "Tesla T4 PCIe"], "L4": ["NVIDIA L4", "nvidia-l4", "NVIDIA L4 Ada"], "L40": ["NVIDIA L40"], "L40S": ["NVIDIA L40S", "l40s", "L40S (Ada Lovelace)"],
+    "A10": ["NVIDIA A10"], "A10G": ["NVIDIA A10G"], "A40": ["NVIDIA A40"], "A6000": ["NVIDIA RTX A6000", "RTXA6000", "gpu_1x_a6000", "RTX_A6000"], "A5000": ["NVIDIA RTX A5000"], "A4000": ["RTX A4000"],
+    "RTX 3090": ["NVIDIA GeForce RTX 3090", "RTX3090", "RTX_3090", "3090"], "RTX 4090": ["GeForce RTX™ 4090", "RTX4090", "RTX 4090 24GB GDDR6X"], "RTX 5090": ["RTX5090"], "RTX 2080 Ti": ["NVIDIA GeForce RTX 2080 Ti", "RTX2080Ti"],
+    "MI300X": ["AMD Instinct MI300X OAM", "MI300X", "8x MI300X", "mi300x:8"], "MI325X": ["AMD Instinct MI325X"], "MI250": ["AMD Instinct MI250"], "MI250X": ["AMD Instinct MI250X"],
+    "TPU v4": ["TPU v4", "tpu-v4"], "TPU v5e": ["v5litepod", "TPU v5e", "TPU v5 lite"], "TPU v6e": ["TPU v6e (Trillium)", "tpu-v6e"], "TPU7x (Ironwood)": ["TPU7x", "Ironwood TPU7x"],
+}
+NONE = ["T4G", "A10M", "A100X", "H800", "H20", "H100 NVL", "NVIDIA H200 NVL", "H100NVL", "H100 94GB", "GH200 144GB", "RTX 3090 Ti", "RTX 4090 D", "RTX 4090 Laptop", "RTX 6000 Ada", "NVIDIA RTX 6000 Ada Generation", "Quadro RTX 6000",
+        "Q_RTX_6000", "RTXPRO6000", "RTX A6000 Ada", "A4500", "A30", "A16", "A2", "L40G", "L2", "V100S", "Tesla V100-PCIE-32GB", "Tesla V100S-PCIE-32GB", "MI300A", "MI300", "MI210", "MI350X", "P4", "P40", "M60", "T4 SXM", "H100 SXM PCIe",
+        "NVIDIA A100-SXM4-40GB MIG 1g.5gb", "A100 1g.5gb", "GRID A100-40C", "A100 20GB", "A100 160", "tpu-v4-8", "TPU v5", "TPU", "Gaudi 2", "RTX", "100", "80GB", "", "  ", "gpu", "SXM", "\u0661"]
+
+
+@pytest.mark.parametrize("device", ONE)
+def test_a_device_is_recognised_by_the_names_that_others_give_it(device):
+    assert all(recognise(name).devices == (device,) for name in (device, *ONE[device])), {name: recognise(name) for name in ONE[device]}
+    assert all(recognise(variant(name)).devices == (device,) for name in ONE[device] for variant in (str.upper, str.lower, lambda name: f"  {name.replace(' ', '  ')} "))
+
+
+@pytest.mark.parametrize("name", NONE)
+def test_another_card_is_none_of_the_sheets(name):
+    assert recognise(name).devices == () and recognise(name).why
+
+
+def test_what_a_name_leaves_open_stays_open():
+    assert len(recognise("A100").devices) == 4 and recognise("a100", 79.2).devices == ("A100 80GB SXM", "A100 80GB PCIe") and recognise("nvidia-tesla-a100", 40).devices == ("A100 40GB SXM", "A100 40GB PCIe")
+    assert recognise("H100").devices == ("H100 PCIe", "H100 SXM") and len(recognise("Tesla V100").devices) == 3 and recognise("gpu:h100:8", 80).form == ""
+    assert recognise("NVIDIA H100 80GB HBM3").form == "SXM" and recognise("A100 80GB PCIe", 40).devices == ()
+
+
+def test_a_devices_memory_is_a_little_off_in_every_list():
+    "GB as drivers, torch (bytes / 10^9) and clouds give them."
+    for name, sizes in {"L4": (22, 22.5, 24), "T4": (14.6, 15, 16), "A10": (22, 24), "A10G": (22.3, 24), "H100 SXM": (79, 79.6, 81, 85), "A100 40GB SXM": (39, 42.9), "A100 80GB PCIe": (79, 85.9), "V100 SXM2 16GB": (15, 15.8), "V100 SXM2 32GB": (31, 31.7),
+                        "L40S": (44, 45, 46, 48), "B300 SXM": (262, 270, 279, 288), "B200 SXM": (178, 179, 183, 192), "GB200 (per GPU)": (184, 192), "H200 SXM": (139.8, 140, 143, 150), "GH200": (95, 96), "RTX 2080 Ti": (10.6, 11), "K80": (11.2, 12), "MI300X": (191, 206)}.items():
+        assert all(recognise(name, size).devices == (name,) for size in sizes), name
+        assert not any(recognise(name, size).devices for size in (0.5 * sizes[0], 2 * sizes[-1], 8 * sizes[-1], float("nan"), 0)), name
 
 
 # %% ../nbs/source/compute/devices.ipynb #37dbae1c
