@@ -97,7 +97,7 @@ def awkward_rank(options, extra_on, pieces, rows=7):
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-@pytest.mark.parametrize("options", [{}, {"bucket_bytes": 0}, {"bucket_bytes": 100, "overlap": True}, {"find_unused": True}])
+@pytest.mark.parametrize("options", [{}, {"bucket_bytes": 0}, {"bucket_bytes": 100, "overlap": True}, {"bucket_bytes": 0, "overlap": True, "find_unused": True}])
 def test_replicas_equal_each_other_to_the_bit_and_one_device_up_to_rounding(world_size, options):
     [(reference, _)] = launch(awkward_rank, 1, options, "all", 1)
     ranks = launch(awkward_rank, world_size, options, "all", 2)
@@ -111,9 +111,36 @@ def test_a_parameter_that_nobody_uses_is_named_or_left_alone():
     with pytest.raises(RankError, match="no gradient for sometimes.*find_unused=True"):
         launch(awkward_rank, 2, {}, "none", 1)
     assert [unused for _, unused in launch(awkward_rank, 2, {"find_unused": True}, "none", 1)] == [True, True]
-    ranks = launch(awkward_rank, 2, {"find_unused": True}, "rank 0", 1)
-    assert [unused for _, unused in ranks] == [False, False]
-    assert all(torch.equal(ranks[0][0][name], ranks[1][0][name]) for name in ranks[0][0])
+    for options in ({"find_unused": True}, {"find_unused": True, "overlap": True, "bucket_bytes": 0}):
+        ranks = launch(awkward_rank, 2, options, "rank 0", 1)
+        assert [unused for _, unused in ranks] == [False, False]
+        assert all(torch.equal(ranks[0][0][name], ranks[1][0][name]) for name in ranks[0][0])
+
+
+# %% ../nbs/source/parallel/data.ipynb #5a0c6e13
+def odd_rank():
+    "What a layer in an order of memory of its own, complex numbers and an unused parameter come to on a rank: start, gradients, messages."
+    torch.manual_seed(dist.get_rank())
+    module = nn.Conv2d(2, 3, 2, bias=False).double().to(memory_format=torch.channels_last)
+    module.turn = nn.Parameter(torch.randn(3, dtype=torch.complex128))
+    module.never = nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    module.register_buffer("phase", torch.full((2,), complex(0, dist.get_rank())))
+    replica = DataParallel(module, find_unused=True, average=False)
+    replica.zero_grad()
+    rows = share(torch.randn(3, 2, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), dist.get_rank(), dist.get_world_size())
+    ((module(rows).squeeze() * module.turn).abs() ** 2).sum().backward()
+    with record() as messages:
+        replica.synchronise()
+    kept = module.weight.is_contiguous(memory_format=torch.channels_last)
+    return module.state_dict(), module.weight.grad, module.turn.grad, module.never.grad, messages.by_axis(), kept
+
+
+def test_channels_last_and_complex_parameters_start_equal_and_have_one_devices_gradients():
+    [(state, conv, turned, *_)] = launch(odd_rank, 1)
+    for world_size in (2, 3):
+        for weights, weight, turn, never, sent, kept in launch(odd_rank, world_size):
+            assert relative_difference(weights, state) == 0 and kept and never is None and list(sent) == ["dp"]
+            assert relative_difference({"weight": weight, "turn": turn}, {"weight": conv, "turn": turned}) <= 1e-10 and turn.imag.any()
 
 
 # %% ../nbs/source/parallel/data.ipynb #2b9cef44
@@ -153,6 +180,8 @@ def test_a_second_backward_pass_before_synchronising_is_an_error_that_names_the_
 def test_a_negative_bucket_is_refused():
     with pytest.raises(RankError, match="bucket_bytes must be 0 or more, not -1"):
         launch(gradients, 1, {"bucket_bytes": -1}, 1)
+    with pytest.raises(RankError, match="bucket_bytes must be 0 or more, not nan"):
+        launch(gradients, 1, {"bucket_bytes": math.nan}, 1)
 
 
 def failing(flat, **more):

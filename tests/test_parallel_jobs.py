@@ -3,8 +3,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
-from fsdl_course.parallel.jobs import Job, Worker, make_optimizer, micro_batches, summed_cross_entropy
+from fsdl_course.parallel.jobs import Job, Worker, in_precision, make_optimizer, micro_batches, summed_cross_entropy
 from fsdl_course.spec import Layout, Transformer
 
 
@@ -41,6 +42,17 @@ def test_every_rank_begins_with_the_same_module_and_only_what_is_trained_is_step
     assert all(torch.equal(tensor, two.state_dict()[name]) for name, tensor in one.state_dict().items())
     frozen = next(one.parameters()).requires_grad_(False)
     assert all(frozen is not parameter for group in make_optimizer(job, one.parameters()).param_groups for parameter in group["params"])
+
+
+@pytest.mark.parametrize("dtype, pair", [(torch.float64, torch.complex128), (torch.float32, torch.complex64), (torch.bfloat16, torch.complex64)])
+def test_complex_parameters_keep_their_imaginary_part_and_whole_numbers_their_kind(dtype, pair):
+    module = nn.Linear(2, 2)
+    module.turn = nn.Parameter(torch.tensor([1 + 2j, 3 - 4j]))
+    module.register_buffer("phase", torch.tensor([1j]))
+    module.register_buffer("count", torch.tensor([3]))
+    in_precision(module, dtype)
+    assert module.turn.dtype == module.phase.dtype == pair and module.turn.tolist() == [1 + 2j, 3 - 4j] and module.phase.tolist() == [1j]
+    assert module.weight.dtype == dtype and module.count.dtype == torch.int64
 
 
 def test_a_worker_that_lacks_a_part_cannot_be_made():

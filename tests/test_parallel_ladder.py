@@ -7,10 +7,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from fsdl_course.ledger import Tally
 from fsdl_course.parallel.data import largest_difference
+from fsdl_course.parallel.jobs import in_precision, summed_cross_entropy
 from fsdl_course.parallel.ladder import Rung, climb, ladder_table, ticked
+from fsdl_course.parallel.processes import RankError
 from fsdl_course.parallel.training import train
 from fsdl_course.spec import Layout, Transformer
 
@@ -142,3 +145,73 @@ def test_any_module_trains_sharded_as_on_one_device(zero, offload):
     two = train(perceptron, Layout(dp=2, zero=zero, micro_batches=2, offload=offload, precision="float64"), data=digits)
     assert two.difference(one) <= 1e-10 and two.replicas_agree
     assert largest_difference(two.losses + two.grad_norms, one.losses + one.grad_norms) <= 1e-10
+
+
+# %% ../nbs/source/parallel/ladder.ipynb #8f30b4d6
+class Peculiar(nn.Module):
+    "Channels last, complex, twice under reentrant checkpointing, a parameter and a layer that are never used, and on request one that some rows use."
+
+    def __init__(self, sometimes):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 6, 2, bias=False).to(memory_format=torch.channels_last)
+        self.turn = nn.Parameter(torch.randn(6, dtype=torch.complex64))
+        self.register_buffer("phase", torch.full((6,), 1j))
+        self.layers, self.never = nn.ModuleList([nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)]), nn.Parameter(torch.ones(5))
+        if sometimes:
+            self.sometimes = nn.Parameter(torch.ones(6))
+
+    def forward(self, x):
+        hidden = ((self.conv(x).flatten(1) + self.phase) * self.turn).abs()
+        if (x[:, 0, 0, 0] > 1).any() and hasattr(self, "sometimes"):
+            hidden = hidden + self.sometimes * (x[:, :1, 0, 0] > 1)
+        for _ in range(2):
+            hidden = checkpoint(self.layers[0], hidden, use_reentrant=True).tanh()
+        return self.layers[2](hidden)
+
+
+def peculiar(sometimes=False):
+    torch.manual_seed(1)
+    return Peculiar(sometimes)
+
+
+def images(step):
+    generator = torch.Generator().manual_seed(step)
+    rows = torch.randn(7, 2, 2, 2, generator=generator, dtype=torch.float64).clamp(-2, 0.9)
+    rows[-1, 0, 0, 0] = 0.0 if step == 1 else 2.0  # the last rank's, and in the second step nobody's
+    return rows, torch.randint(3, (7,), generator=generator)
+
+
+@functools.cache
+def plain_loop(sometimes, optimizer):
+    "The weights that four steps without this course's code give."
+    module = in_precision(peculiar(sometimes), torch.float64)
+    kind, options = (torch.optim.SGD, {"momentum": 0.9}) if optimizer == "sgd" else (torch.optim.AdamW, {"eps": 1e-8, "weight_decay": 0.01})
+    steps = kind(module.parameters(), lr=0.01, **options)
+    for step in range(4):
+        inputs, targets = images(step)
+        steps.zero_grad()
+        (summed_cross_entropy(module(inputs), targets) / 7).backward()
+        steps.step()
+    return module.state_dict()
+
+
+PECULIAR = [Layout(), Layout(dp=3), Layout(dp=2, zero=1), Layout(dp=3, zero=2, micro_batches=2), Layout(dp=2, zero=3, micro_batches=2), Layout(dp=2, zero=3, offload="all")]
+
+
+@pytest.mark.parametrize("layout", PECULIAR)
+def test_a_peculiar_module_trains_as_in_a_plain_loop(layout):
+    run = train(peculiar, layout, data=images, steps=4, lr=0.01, dtype="float64")
+    assert run.difference(plain_loop(False, "adamw")) <= 1e-10 and run.replicas_agree
+    assert run.weights["turn"].dtype == torch.complex128 and run.weights["never"].tolist() == [1.0] * 5
+
+
+# %% ../nbs/source/parallel/ladder.ipynb #b7d20c35
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+def test_a_parameter_that_some_ranks_use_in_some_steps_trains_too_or_is_named(zero):
+    for optimizer in ("sgd", "adamw"):
+        job = dict(model=lambda: peculiar(True), layout=Layout(dp=3, zero=zero), data=images, steps=4, lr=0.01, dtype="float64", optimizer=optimizer)
+        if zero and optimizer == "adamw":
+            with pytest.raises(RankError, match=r"raised RuntimeError: sometimes got a gradient in some steps and none in others.*use zero 0, or SGD"):
+                train(**job)
+        else:
+            assert train(**job).difference(plain_loop(True, optimizer)) <= 1e-10

@@ -247,6 +247,8 @@ def test_any_module_with_frozen_shared_and_reused_parameters(options):
 def test_a_parameter_without_a_gradient_is_an_error_that_names_it(zero):
     with pytest.raises(RankError, match="no gradient for .*sometimes.weight"):
         launch(train_mixed, 2, {"zero": zero}, False)
+    with pytest.raises(RankError, match="find_unused needs explicit=True"):
+        launch(train_mixed, 1, {"zero": zero, "find_unused": True})
 
 
 # %% ../nbs/source/parallel/sharded.ipynb #181acdf9

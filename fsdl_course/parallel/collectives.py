@@ -214,7 +214,7 @@ def _mean(op: str, tensor: torch.Tensor) -> bool:
     "Whether `op` is the mean; an error if there is no such op, or it is a mean of whole numbers."
     if op not in COMBINE:
         raise ValueError(f"op: must be one of {', '.join(map(repr, COMBINE))}, not {op!r}")
-    if op == "mean" and not tensor.dtype.is_floating_point:
+    if op == "mean" and not (tensor.is_floating_point() or tensor.is_complex()):
         raise ValueError(f"op: the mean of {tensor.dtype} is not a whole number; sum, then divide")
     return op == "mean"
 

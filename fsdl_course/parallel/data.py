@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Numbers', 'tensor_of', 'kind_of', 'largest_difference', 'relative_difference', 'Bucket', 'make_buckets', 'Courier',
-           'Replica', 'ListeningReplica', 'DataParallel', 'complete_buckets', 'share_unused']
+           'spread', 'Replica', 'ListeningReplica', 'DataParallel', 'complete_buckets', 'is_idle']
 
 # %% ../../nbs/source/parallel/data.ipynb #69b4f6d9
 import math
@@ -147,11 +147,19 @@ class Courier:
             self._thread = None
 
 # %% ../../nbs/source/parallel/data.ipynb #fda340f7
+def spread(tensor: torch.Tensor, source: int, group: dist.ProcessGroup | None, axis: str) -> None:
+    "Give every rank of `group` the values that `tensor` has on the global rank `source`, in whatever order its memory holds them: channels last, transposed."
+    whole = tensor.detach().contiguous()
+    broadcast(whole, source=source, group=group, axis=axis)
+    if whole.data_ptr() != tensor.data_ptr():
+        tensor.detach().copy_(whole)
+
+
 class Replica:
     "One of several copies of `module`, on the ranks of `group`, that start equal: parameters, saved buffers, and gradients in flat buckets."
 
     def __init__(self, module: nn.Module, bucket_bytes: float, group: dist.ProcessGroup | None):
-        if bucket_bytes < 0:
+        if not bucket_bytes >= 0:
             raise ValueError(f"bucket_bytes must be 0 or more, not {bucket_bytes}")
         self.module, self.group, self.world_size = module, group, dist.get_world_size(group)
         self.first = dist.get_process_group_ranks(dist.group.WORLD if group is None else group)[0]
@@ -159,8 +167,8 @@ class Replica:
         self.buckets = make_buckets([p for p in module.parameters() if p.requires_grad], bucket_bytes, self.world_size)
         saved = {id(t): t for t in module.state_dict(keep_vars=True).values() if isinstance(t, torch.Tensor)}
         for tensor in saved.values():
-            broadcast(tensor.detach(), source=self.first, group=group, axis="start")
-        self._moving = [t for t in saved.values() if not isinstance(t, nn.Parameter) and t.is_floating_point()]
+            spread(tensor, self.first, group, axis="start")
+        self._moving = [t for t in saved.values() if not isinstance(t, nn.Parameter) and (t.is_floating_point() or t.is_complex())]
 
     def zero_grad(self) -> None:
         "Clear the gradients in place, so that the next ones are accumulated straight into the buckets."
@@ -198,13 +206,16 @@ class ListeningReplica(Replica):
 
         def gradient_is_ready(parameter: nn.Parameter) -> None:
             if parameter.grad.data_ptr() != view.data_ptr():  # the first gradient, or the optimizer dropped our view
-                view.copy_(parameter.grad)
+                torch.add(parameter.grad, 0.0, out=view)  # what is used has no -0.0, see `is_idle`
                 parameter.grad = view
             self._touched.add(parameter)
             if self._accumulating:
                 return
             if index not in bucket.missing:
-                raise RuntimeError(f"{self._names[parameter]} got a second gradient before synchronise(); use accumulate() for all backward passes but the last")
+                raise RuntimeError(
+                    f"{self._names[parameter]} got a second gradient before synchronise(); use accumulate() for all backward passes but the last, "
+                    "and for the last one too where reentrant checkpointing runs a layer twice"
+                )
             bucket.missing.discard(index)
             self._more_is_ready()
 
@@ -234,8 +245,8 @@ class DataParallel(ListeningReplica):
     overlap: send a bucket as soon as it is full, while the backward pass goes on, instead of all in `synchronise()`.
     average: divide the sum of the gradients by the number of ranks, for losses that are means over equal shares. With `False` they are added,
     for losses that are divided by the size of the *global* batch.
-    find_unused: let the ranks tell each other (axis "control") which parameters got no gradient; one that no rank used keeps `grad=None`,
-    as on one device. Without it, that is an error which names the parameter.
+    find_unused: a parameter without a gradient on this rank gets that of the others, or keeps `grad=None` if no rank used it, as on one device.
+    Nothing more is sent for it. Without it, that is an error which names the parameter.
     all_reduce: adds a tensor up over the ranks, in place. Raises ValueError for a negative `bucket_bytes`.
     """
 
@@ -262,20 +273,20 @@ class DataParallel(ListeningReplica):
 
     def _more_is_ready(self) -> None:
         "Send the buckets that are full, in their fixed order: all ranks must call the same collectives in the same order."
-        while self.overlap and not self.find_unused and self._next < len(self.buckets) and not self.buckets[self._next].missing:
+        while self.overlap and self._next < len(self.buckets) and not self.buckets[self._next].missing:
             self._courier.give(self.buckets[self._next].flat)
             self._next += 1
 
     def synchronise(self) -> None:
         "Make the gradients the same on all ranks; to be called once a step, after the last backward pass. Raises RuntimeError for a parameter without one."
-        complete_buckets(self)
+        untouched = complete_buckets(self)
         for bucket in self.buckets[self._next :]:
             self._courier.give(bucket.flat) if self.overlap else self._carry(bucket.flat)
         self._courier.wait()
-        if self.find_unused:
-            share_unused(self)
+        for parameter, view in untouched:
+            parameter.grad = None if is_idle(view) else view
         for buffer in self._moving:
-            broadcast(buffer, source=self.first, group=self.group, axis="dp")
+            spread(buffer, self.first, self.group, axis="dp")
         self._next = 0
         self._begin()
 
@@ -286,21 +297,23 @@ class DataParallel(ListeningReplica):
         self._courier.close()
 
 # %% ../../nbs/source/parallel/data.ipynb #c0cdadb0
-def complete_buckets(replica: DataParallel) -> None:
-    "Put zeros where this rank has no gradient. Raises RuntimeError, naming the parameters, unless the replica was told that this may be."
-    untouched = [(bucket, i) for bucket in replica.buckets for i, p in enumerate(bucket.parameters) if p not in replica._touched]
+def complete_buckets(replica: DataParallel) -> list[tuple[nn.Parameter, torch.Tensor]]:
+    """Put -0.0 where this rank has no gradient, and return those parameters with the views of their gradients.
+
+    Raises RuntimeError, naming the parameters, unless the replica was told that this may be.
+    """
+    untouched = [(p, view) for bucket in replica.buckets for p, view in zip(bucket.parameters, bucket.views) if p not in replica._touched]
     if untouched and not replica.find_unused:
-        names = ", ".join(replica._names[bucket.parameters[i]] for bucket, i in untouched)
+        names = ", ".join(replica._names[parameter] for parameter, _ in untouched)
         raise RuntimeError(f"no gradient for {names}: freeze what is not used (requires_grad_(False)), or pass find_unused=True")
-    for bucket, i in untouched:
-        bucket.views[i].zero_()
+    for _, view in untouched:
+        view.fill_(-0.0)
+    return untouched
+
 
 # %% ../../nbs/source/parallel/data.ipynb #f183f892
-def share_unused(replica: DataParallel) -> None:
-    "Keep `grad=None` for what no rank used, and give every other parameter its gradient."
-    parameters = [parameter for bucket in replica.buckets for parameter in bucket.parameters]
-    views = [view for bucket in replica.buckets for view in bucket.views]
-    used = torch.tensor([float(parameter in replica._touched) for parameter in parameters])
-    all_reduce(used, group=replica.group, axis="control")
-    for parameter, view, count in zip(parameters, views, used.tolist()):
-        parameter.grad = view if count else None
+def is_idle(gradient: torch.Tensor) -> bool:
+    "Whether a summed gradient says that no rank used its parameter: it is -0.0 from end to end."
+    real = gradient.real if gradient.is_complex() else gradient
+    return bool(((real == 0) & torch.signbit(real)).all())
+

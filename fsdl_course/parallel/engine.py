@@ -64,7 +64,7 @@ class Spread(Worker):
         mine = [name for name, _ in self.module.named_parameters() if name in tables]
         self.sharded = Sharded(
             self.module, zero=layout.zero, group=self.groups["dp"], roots=list(self.parts.values()), apart=mine, average=False, offload=layout.offload,
-            explicit=True, before_reduce=self._sum_alike if layout.sequence_parallel else None,
+            explicit=True, find_unused=not isinstance(model, Transformer), before_reduce=self._sum_alike if layout.sequence_parallel else None,
         )
         self.table = next((unit for unit in self.sharded.units if unit.name in mine), None)
         if self.table is not None and self.cuts:  # either end can answer for both names of the table, see `weights`

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CONTAINERS', 'TAG', 'LEAST', 'host_copy', 'Unit', 'places', 'Root', 'deal', 'Buffers', 'whole_tensors',
            'ShardedStates', 'CountedStates', 'SavedStates', 'Errand', 'WithCourier', 'ShardedGradients', 'Reducing',
-           'Stepping', 'Gathering', 'Use', 'uses_of', 'tensors_in', 'in_backward', 'GatherOnUse', 'refuse_sharding',
-           'Sharded']
+           'ByRoot', 'note_idle', 'passing_over_idle', 'Stepping', 'Gathering', 'Use', 'uses_of', 'tensors_in',
+           'in_backward', 'GatherOnUse', 'refuse_sharding', 'Sharded']
 
 # %% ../../nbs/source/parallel/sharded.ipynb #40df3541
 import contextlib
@@ -22,8 +22,8 @@ from torch import nn
 
 from ..arguments import one_of
 from ..ledger import Tally
-from .collectives import all_gather, all_reduce, broadcast, reduce_scatter
-from .data import Bucket, Courier
+from .collectives import all_gather, all_reduce, reduce_scatter
+from .data import Bucket, Courier, is_idle, spread
 
 # %% ../../nbs/source/parallel/sharded.ipynb #ff196153
 def host_copy(tensor: torch.Tensor) -> torch.Tensor:
@@ -51,6 +51,8 @@ class Unit:
             parameter.data = view
         self.coming: Errand | None = None  # what fills the whole weights, where they come and go
         self.uses, self.backward, self.waiting = 0, False, set()
+        # What stands before the model's own names; where in the shard nobody has a gradient in this step; which parameters had none in a step before
+        self.prefix, self.idle, self.were_idle = "", {}, set()
 
     def keep(self, stage: int, offload: str) -> None:
         "Decide where this rank's part lives, and let go of the rest."
@@ -68,6 +70,15 @@ class Unit:
     def own(self, flat: torch.Tensor) -> torch.Tensor:
         "This rank's part of a whole flat buffer."
         return flat.view(self.n, -1)[self.place]
+
+    def places(self) -> Iterator[tuple[str, nn.Parameter, slice]]:
+        "What of each parameter is in this rank's part: its name, itself, and where in the part."
+        begin = -self.place * self.shard.numel()
+        for name, parameter in zip(self.names, self.parameters):
+            start, stop = max(begin, 0), min(begin + parameter.numel(), self.shard.numel())
+            if start < stop:
+                yield name, parameter, slice(start, stop)
+            begin += parameter.numel()
 
     @property
     def padding(self) -> int:
@@ -183,7 +194,7 @@ class ShardedStates:
         self.device = torch.device(given if device is None else device)
         saved = {id(t): t for t in module.state_dict(keep_vars=True).values() if isinstance(t, torch.Tensor)}
         self._start_equal(list(saved.values()))
-        self._moving = [t for t in saved.values() if not isinstance(t, nn.Parameter) and t.is_floating_point()]
+        self._moving = [t for t in saved.values() if not isinstance(t, nn.Parameter) and (t.is_floating_point() or t.is_complex())]
         self.buffers, self.moved, self.waits = Buffers(), Tally(to_device=0, to_host=0), []
         self.roots, self.units = [Root(root) for root in roots], []
         self._make_units(dealt)
@@ -196,7 +207,7 @@ class ShardedStates:
         if self.world_size > 1:
             self.first = dist.get_process_group_ranks(dist.group.WORLD if self.group is None else self.group)[0]
             for tensor in tensors:
-                broadcast(tensor.detach(), source=self.first, group=self.group, axis="start")
+                spread(tensor, self.first, self.group, axis="start")
 
     def _make_units(self, dealt: dict[tuple, dict[str, nn.Parameter]]) -> None:
         "A unit for everything that was dealt, first those that are needed all the time, known to the roots that use it."
@@ -204,6 +215,7 @@ class ShardedStates:
         for (numbers, layer, alone, _), members in sorted(dealt.items(), key=lambda item: item[0][1] is not None):
             name = alone or (paths[layer] if layer is not None else f"{paths[self.roots[numbers[0]].module]}.rest".lstrip("."))
             unit = Unit(name, members, self.place, self.world_size, self.device)
+            unit.prefix = f"{paths[self.roots[numbers[0]].module]}.".lstrip(".")
             unit.keep(self.stage, self.offload)
             self.units.append(unit)
             for number in numbers:
@@ -367,9 +379,9 @@ class WithCourier(SavedStates):
 class ShardedGradients(WithCourier):
     "Gradients that are complete when all of a unit's parameters have theirs, and the room that they need until then."
 
-    def __init__(self, *states: Any, average: bool, explicit: bool, before_reduce: Callable[[Unit], object] | None, prefetch: bool):
+    def __init__(self, *states: Any, average: bool, explicit: bool, find_unused: bool, before_reduce: Callable[[Unit], object] | None, prefetch: bool):
         super().__init__(*states, prefetch=prefetch)
-        self.average, self.explicit, self.before_reduce = average, explicit, before_reduce
+        self.average, self.explicit, self.find_unused, self.before_reduce = average, explicit, find_unused, before_reduce
         self._travelling: deque[tuple[Unit, Errand, torch.Tensor | None]] = deque()
         self._touched: set[nn.Parameter] = set()
         self._finished = False
@@ -385,7 +397,7 @@ class ShardedGradients(WithCourier):
             if self.stage < 2:
                 unit.gradients.flat.zero_()
             elif self.offload == "all":
-                unit.gradient_shard.zero_()
+                unit.gradient_shard.fill_(-0.0)
             else:  # no memory before there is something to keep: until then activations need it
                 unit.gradient_shard.untyped_storage().resize_(0)
             for parameter, view in zip(unit.parameters, unit.gradients.views):
@@ -398,11 +410,11 @@ class ShardedGradients(WithCourier):
 
         def gradient_is_here(parameter: nn.Parameter) -> None:
             if self._finished:
-                raise RuntimeError(f"{unit.names[index]} got a gradient after synchronise(): call zero_grad() before a step's first backward pass")
+                raise RuntimeError(f"{unit.names[index].removeprefix(unit.prefix)} got a gradient after synchronise(): call zero_grad() before a step's first backward pass")
             if self.stage >= 2:
                 self._open(unit)
             if parameter.grad.data_ptr() != view.data_ptr():  # the first gradient, or somebody dropped our view
-                view.copy_(parameter.grad)
+                torch.add(parameter.grad, 0.0, out=view)  # what is used has no -0.0, see `is_idle`
                 parameter.grad = view
             self._touched.add(parameter)
             unit.gradients.missing.discard(index)
@@ -435,15 +447,16 @@ class Reducing(ShardedGradients):
             parameter.grad = None
         if not unit.gradient_shard.untyped_storage().nbytes():
             unit.gradient_shard.untyped_storage().resize_(unit.gradient_shard.nbytes)
-            unit.gradient_shard.zero_()
+            unit.gradient_shard.fill_(-0.0)  # which added to -0.0 still says that nobody has a gradient
         landing = self.buffers.like(unit.shard, self.device) if self.world_size > 1 else None
         self._travelling.append((unit, self._send(lambda: self._carry(unit, landing)), landing))
         self._land(1 if self.prefetch else 0)
 
     def _prepare(self, unit: Unit) -> None:
         "Last changes to a whole gradient."
-        for index in unit.gradients.missing if self.stage >= 2 else ():
-            unit.gradients.views[index].zero_()
+        missing = unit.gradients.missing if self.stage >= 2 else (i for i, parameter in enumerate(unit.parameters) if parameter not in self._touched)
+        for index in missing:
+            unit.gradients.views[index].fill_(-0.0)
         if self.before_reduce is not None:
             for parameter, view in zip(unit.parameters, unit.gradients.views):
                 parameter.grad = view
@@ -485,9 +498,9 @@ class Reducing(ShardedGradients):
         unit.gradient_shard.copy_(landing)
         self.buffers.empty(landing)
 
-# %% ../../nbs/source/parallel/sharded.ipynb #0e854ce3
-class Stepping(Reducing):
-    "The end of a step: the rest of the gradients, the optimizer, and the new parameters."
+# %% ../../nbs/source/parallel/sharded.ipynb #c4e91a27
+class ByRoot(Reducing):
+    "The gradients of one root after the other, for those who say when (`explicit`)."
 
     def reduce(self, root: nn.Module) -> None:
         """With `explicit`: sum what the units of `root` have accumulated, and clear it (stages 2 and 3; the others wait for `synchronise`). Sums add up.
@@ -497,19 +510,64 @@ class Stepping(Reducing):
         found = [known for known in self.roots if known.module is root]
         if not found:
             raise ValueError(f"root must be one of the {len(self.roots)} roots, not {type(root).__name__}")
-        for unit in found[0].units if self.stage >= 2 else ():
+        self._reduce_units(found[0].units, self.find_unused)
+
+    def _reduce_units(self, units: list[Unit], every: bool) -> None:
+        "Sum what these units have accumulated (stages 2 and 3); `every`: also where this rank has nothing, since another may have."
+        for unit in units if self.stage >= 2 else ():
+            if every:
+                self._open(unit)
             if unit.opened and not any(unit is sent for sent, _, _ in self._travelling):
                 self._reduce(unit)
 
+
+# %% ../../nbs/source/parallel/sharded.ipynb #1c9f5d70
+def note_idle(unit: Unit, stage: int, touched: set[nn.Parameter]) -> None:
+    "Note what no rank has used in this step. With stage 0 the optimizer has the parameters themselves, and passes over those without a gradient."
+    if stage:
+        unit.idle = {name: place for name, parameter, place in unit.places() if parameter not in touched and is_idle(unit.gradient_shard[place])}
+        return
+    for parameter, view in zip(unit.parameters, unit.gradients.views):
+        parameter.grad = None if parameter not in touched and is_idle(view) else view
+
+
+@contextlib.contextmanager
+def passing_over_idle(units: Iterable[Unit], optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Let what no rank has used come out of the optimizer's step in the block as it went in, with its states, although it is part of a larger tensor.
+
+    Raises RuntimeError, naming the parameter, where AdamW would have to count fewer steps for it than for the rest of its unit.
+    """
+    kept = []
+    for unit in units:
+        state = {key: tensor for key, tensor in optimizer.state.get(unit.master, {}).items() if tensor is not None}
+        numbers = [tensor for tensor in state.values() if tensor.ndim]
+        for name, _, place in unit.places() if "step" in state else ():
+            worked = name not in unit.were_idle and name in unit.idle and any(tensor[place].any() for tensor in numbers)
+            if worked or name in unit.were_idle and name not in unit.idle:
+                raise RuntimeError(
+                    f"{name.removeprefix(unit.prefix)} got a gradient in some steps and none in others, and sharded AdamW counts the steps of a whole layer: "
+                    "use zero 0, or SGD"
+                )
+        unit.were_idle |= set(unit.idle)
+        kept += [(tensor, place, tensor[place].clone()) for place in unit.idle.values() for tensor in (unit.master.detach(), *numbers)]
+    yield
+    for tensor, place, before in kept:
+        tensor[place] = before
+
+
+# %% ../../nbs/source/parallel/sharded.ipynb #0e854ce3
+class Stepping(ByRoot):
+    "The end of a step: the rest of the gradients, the optimizer, and the new parameters."
+
     def synchronise(self) -> None:
-        "Complete this rank's part of the gradients; once a step, after the last backward pass. Raises RuntimeError for a parameter without a gradient."
-        without = [name for unit in self.units for name, parameter in zip(unit.names, unit.parameters) if parameter not in self._touched]
+        "Complete this rank's part of the gradients; once a step, after the last backward pass. Raises RuntimeError for a parameter without one, unless `find_unused`."
+        without = [name.removeprefix(unit.prefix) for unit in self.units for name, parameter in zip(unit.names, unit.parameters) if parameter not in self._touched]
         if not without and self.stage >= 2 and not self.explicit:  # one that had its gradient in another backward pass only
-            without = [unit.names[index] for unit in self.units if unit.opened for index in unit.gradients.missing]
-        if without:
+            without = [unit.names[index].removeprefix(unit.prefix) for unit in self.units if unit.opened for index in unit.gradients.missing]
+        if without and not self.find_unused:
             raise RuntimeError(f"no gradient for {', '.join(without)}: freeze what is not used (requires_grad_(False))")
         for root in self.roots if self.explicit else ():
-            self.reduce(root.module)
+            self._reduce_units(root.units, False)
         self._land(0)
         for unit in self.units if self.stage < 2 else ():
             self._prepare(unit)
@@ -520,8 +578,10 @@ class Stepping(Reducing):
             if self.average:
                 unit.gradient_shard.div_(self.world_size)
             unit.master.grad = unit.master_gradient
+            if self.find_unused:
+                note_idle(unit, self.stage, self._touched)
         for buffer in self._moving if self.world_size > 1 else ():
-            broadcast(buffer, source=self.first, group=self.group, axis="dp")
+            spread(buffer, self.first, self.group, axis="dp")
         self._touched.clear()
         self._finished = True
 
@@ -532,7 +592,8 @@ class Stepping(Reducing):
         for unit in self.units if self.offload == "optimizer" else ():
             unit.master_gradient.copy_(unit.gradient_shard)
             self.moved["to_host"] += unit.gradient_shard.nbytes
-        optimizer.step()
+        with passing_over_idle(self.units if self.stage and self.find_unused else (), optimizer):
+            optimizer.step()
         self._optimizer = optimizer
         for unit in self.units:
             if self.offload == "optimizer":
@@ -674,6 +735,7 @@ class Sharded(GatherOnUse):
     average: divide the summed gradients by the number of ranks, for losses that are means over equal shares; False: add, for losses divided by the global batch.
     offload: "optimizer" keeps the optimizer's states and its copy of the parameters in the host's memory, "all" also parameters and gradients.
     explicit: nothing is reduced before `reduce(root)` is called; weight gradients may then come later than those of the inputs.
+    find_unused (with `explicit`): a parameter without a gradient is no error; one that no rank used is passed over, as on one device.
     before_reduce: called with a unit when its whole gradients are complete, as its parameters' `.grad`, before they are summed over the ranks. prefetch: let a
     thread gather the next layer's weights and sum gradients while the main thread computes. device: where to compute (default: where the module is).
 
@@ -683,13 +745,15 @@ class Sharded(GatherOnUse):
 
     def __init__(
         self, module: nn.Module, *, zero: int, group: dist.ProcessGroup | None = None, roots: Sequence[nn.Module] | None = None, apart: Iterable[str] = (),
-        average: bool = True, offload: str = "none", explicit: bool = False, before_reduce: Callable[[Unit], object] | None = None, prefetch: bool = True,
+        average: bool = True, offload: str = "none", explicit: bool = False, find_unused: bool = False, before_reduce: Callable[[Unit], object] | None = None, prefetch: bool = True,
         device: torch.device | str | None = None,
     ):
         refuse_sharding(zero, dist.get_world_size(group) if dist.is_initialized() else 1, offload)
+        if find_unused and not explicit:
+            raise ValueError("Sharded: find_unused needs explicit=True: else each rank reduces what it has gradients for, in its own order")
         self.zero, stage = zero, max(zero, LEAST[offload])
         states = module, stage, group, [module] if roots is None else list(roots), list(apart), offload, device
-        super().__init__(*states, average=average, explicit=explicit, before_reduce=before_reduce, prefetch=prefetch)
+        super().__init__(*states, average=average, explicit=explicit, find_unused=find_unused, before_reduce=before_reduce, prefetch=prefetch)
 
     def __call__(self, *args, **kwargs):
         return self.module(*args, **kwargs)

@@ -13,6 +13,7 @@ __all__ = ['tensor_bytes', 'held', 'one_step', 'ReplicaWorker', 'save_checkpoint
 import contextlib
 import hashlib
 import json
+import math
 import os
 import secrets
 import tempfile
@@ -27,6 +28,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from ..arguments import whole
 from ..ledger import Tally
 from ..models import SavedForBackward, watched
 from .collectives import Messages, all_gather, record
@@ -34,6 +36,7 @@ from .data import DataParallel
 from .jobs import DTYPES, OPTIMIZERS, Job, Worker, kept_and_stepped, make_optimizer, micro_batches, summed_cross_entropy
 from .measure import Clock, Measurement, Timeline
 from .processes import launch, progress
+from .text import BYTES
 from ..pictures import Span
 from ..spec import Layout, Transformer
 
@@ -65,7 +68,7 @@ def one_step(job: Job, replica: DataParallel, optimizer: torch.optim.Optimizer, 
     total = torch.zeros((), dtype=torch.float64)
     for number, (some_inputs, some_targets) in enumerate(pieces):
         last = number + 1 == len(pieces)
-        with replica.sync_only(last):
+        with replica.sync_only(last and replica.overlap):  # without overlap `synchronise` sends, however often a layer has run
             with clock("forward", f"F{number}"):
                 with watched(kept, "activations"):
                     outputs = replica(some_inputs)
@@ -88,7 +91,7 @@ class ReplicaWorker(Worker):
 
     def __init__(self, job: Job):
         self.job = job
-        self.replica = DataParallel(job.module(), average=False, bucket_bytes=job.bucket_bytes, overlap=job.overlap)
+        self.replica = DataParallel(job.module(), average=False, bucket_bytes=job.bucket_bytes, overlap=job.overlap, find_unused=True)
         self.module = self.replica.module
         self.optimizer = make_optimizer(job, self.module.parameters())
 
@@ -215,7 +218,7 @@ class History:
 # %% ../../nbs/source/parallel/training.ipynb #1073b219
 def digest(tensor: torch.Tensor) -> str:
     "A fingerprint of a tensor's values: the same only if all are the same to the bit."
-    return hashlib.sha256(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy()).hexdigest()
+    return hashlib.sha256(tensor.detach().resolve_conj().contiguous().view(-1).view(torch.uint8).numpy()).hexdigest()
 
 # %% ../../nbs/source/parallel/training.ipynb #2a396097
 def make_worker(job: Job) -> Worker:
@@ -441,14 +444,14 @@ def refuse(job: Job, device: str) -> None:
                 raise ValueError(f"layout: {name} must be {usual!r} for a model that is no Transformer, not {getattr(layout, name)!r}: train cannot know where to cut it")
     if not whole_model and job.data is None:
         raise ValueError("data must be given for a model that is no Transformer: a function of the step that gives the global batch (inputs, targets)")
-    if not isinstance(job.steps, int) or job.steps < 1:
-        raise ValueError(f"steps must be a whole number of at least 1, not {job.steps!r}")
+    if whole_model and job.data is None and job.model.vocab < BYTES:
+        raise ValueError(f"model: vocab must be {BYTES} or more for the standard library's source, whose tokens are bytes, not {job.model.vocab}; or give data")
     if job.optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {OPTIMIZERS}, not {job.optimizer!r}")
-    if not job.lr > 0:
-        raise ValueError(f"lr must be positive, not {job.lr!r}")
-    if job.every is not None and (job.checkpoint is None or job.every < 1):
-        raise ValueError(f"every must be at least 1, and needs a checkpoint folder; it is {job.every!r}, and checkpoint is {job.checkpoint!r}")
+    if not 0 < job.lr < math.inf:
+        raise ValueError(f"lr must be positive and finite, not {job.lr!r}")
+    if job.every is not None and job.checkpoint is None:
+        raise ValueError(f"every must be at least 1, and needs a checkpoint folder; it is {job.every!r}, and checkpoint is None")
     if device != "cpu":
         raise ValueError(f"device must be 'cpu', not {device!r}: train's own collectives run between CPU processes")
 
@@ -524,6 +527,9 @@ def train(
     if dtype not in (None, *DTYPES):
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     layout = layout if dtype is None else layout.replace(precision=dtype)
+    seed = whole("train", "seed", seed, -(2**63), 2**63 - 1)
+    steps, every = whole("train", "steps", steps), every if every is None else whole("train", "every", every)
+    lr = lr.item() if hasattr(lr, "item") else lr  # NumPy's numbers can't be written into a checkpoint
     with reading_along(track) as report_to:
         job = Job(
             model=model, layout=layout, steps=steps, seed=seed, optimizer=optimizer, lr=lr, data=data, loss=loss, every=every,
