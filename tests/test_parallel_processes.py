@@ -2,6 +2,7 @@
 import functools
 import os
 import pickle
+import random
 import signal
 import statistics
 import subprocess
@@ -12,10 +13,12 @@ import time
 import types
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
 import torch.distributed as dist
+from torch.utils.data import DataLoader, TensorDataset
 
 from fsdl_course.parallel.processes import RankError, RankTimeout, _dumps, launch, progress
 
@@ -48,6 +51,36 @@ def test_large_results_arrive_whole():
 
     for rank, result in enumerate(launch(work, 3)):
         assert torch.equal(result, torch.arange(4_000_000, dtype=torch.float64) + rank)
+
+
+# %% ../nbs/source/parallel/processes.ipynb #a3cbc5e5
+def draws():
+    "A random number from each generator that a rank may use, what a new layer begins with, and a shuffled order."
+    order = [batch.item() for batch in DataLoader(TensorDataset(torch.arange(50)), shuffle=True, collate_fn=lambda rows: rows[0][0])]
+    return torch.rand(()).item(), np.random.rand(), random.random(), torch.nn.Linear(1, 1).weight.item(), torch.randperm(50).tolist(), order
+
+
+def test_ranks_and_launches_draw_different_numbers_and_the_same_ones_for_the_same_seed():
+    chance, seeded, same, other = launch(draws, 3), launch(draws, 3, seed=1), launch(draws, 3, seed=np.int64(1)), launch(draws, 3, seed=2)
+    assert seeded == same
+    for numbers in zip(*(rank for launched in (chance, seeded, other) for rank in launched)):
+        assert len({str(number) for number in numbers}) == 9
+    assert launch(draws, 2, seed=1) == seeded[:2]  # a rank's numbers don't depend on how many others there are
+
+
+def test_an_error_tells_the_seed_that_draws_the_same_again():
+    def work():
+        raise ValueError(torch.rand(()).item())
+
+    with pytest.raises(RankError) as caught:
+        launch(work, 1)
+    with pytest.raises(RankError) as again:
+        launch(work, 1, seed=caught.value.seed)
+    assert again.value.exception.args == caught.value.exception.args
+
+
+def test_numpys_numbers_are_numbers():
+    assert launch(torch.get_num_threads, np.int32(2), timeout=np.float32(60), threads=np.int64(2)) == [2, 2]
 
 
 # %% ../nbs/source/parallel/processes.ipynb #617bcf92
@@ -253,6 +286,7 @@ def test_progress_keeps_a_long_run_alive_and_shows_a_bar(capsys):
 
 @pytest.mark.parametrize("changed, named", [
     ({"fn": 3}, "fn must be"), ({"world_size": 0}, "world_size must be"), ({"world_size": 2.0}, "world_size must be"), ({"world_size": True}, "world_size must be"),
+    ({"seed": -1}, "seed must be"), ({"seed": 1.0}, "seed must be"), ({"timeout": True}, "timeout must be"),
     ({"timeout": 0}, "timeout must be"), ({"timeout": "long"}, "timeout must be"), ({"device": "tpu"}, "device must be"), ({"threads": 0}, "threads must be"),
     ({"device": "cuda", "world_size": 200}, "needs one GPU for each rank: 200"),
 ])

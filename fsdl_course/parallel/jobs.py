@@ -20,6 +20,7 @@ from torch import nn
 from ..ledger import Tally
 from ..models import SavedForBackward, build
 from .measure import Clock
+from .seeds import drawn_from, seed_generators, spread_seed
 from .text import Text, share
 from ..spec import Layout, Transformer
 
@@ -60,15 +61,24 @@ class Job:
 
     def module(self) -> nn.Module:
         "A fresh replica, the same on every rank."
-        torch.manual_seed(self.seed)
+        seed_generators(self.seed)
         dtype = DTYPES[self.layout.precision]
         return build(self.model, dtype=dtype) if isinstance(self.model, Transformer) else in_precision(self.model(), dtype)
 
     def batches(self) -> Callable[[int], tuple[torch.Tensor, torch.Tensor]]:
-        "The function that gives the global batch of a step."
-        if self.data is not None:
-            return self.data
-        return Text(self.layout.global_batch, self.model.seq, self.seed).batch
+        "The function that gives the global batch of a step: the same on all ranks, also where `data` draws random numbers."
+        if self.data is None:
+            return Text(self.layout.global_batch, self.model.seq, self.seed).batch
+
+        def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+            with drawn_from(spread_seed(self.seed, "data", step)):
+                return self.data(step)
+
+        return batch
+
+    def seed_rank(self, dp: int, pp: int, step: int) -> None:
+        "Seed what the ranks at this place draw from now on, before `step`: tp ranks alike, all others apart."
+        seed_generators(spread_seed(self.seed, f"from step {step}", dp + self.layout.dp * pp))
 
     def identity(self) -> dict[str, Any]:
         "What must be the same for a run to be the same run, whatever its layout."

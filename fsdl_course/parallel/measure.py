@@ -86,6 +86,7 @@ class Measurement(Record):
     Besides `model`, `layout` and, as in every `Record`, `memory` (bytes on the fullest rank at its peak), `seconds` (exposed seconds per step
     on the slowest rank: they sum to the step) and `bytes` (sent per step by the rank that sends most):
 
+    - `seed`: which the run began with; what it decides is said in `parallel.seeds`
     - `losses`, `grad_norms`: a float for each step, over the global batch (a resumed run includes the steps before)
     - `weights`: the whole model's state dict, as one device would hold it
     - `messages`: sent per step on each axis by the rank that sends most of them there
@@ -95,6 +96,7 @@ class Measurement(Record):
     - `step_seconds`: each step's seconds on the slowest rank; `memory` was metered in the first of these steps, which is not in `seconds`
     """
 
+    seed: int = 0
     losses: list[float] = field(default_factory=list)
     grad_norms: list[float] = field(default_factory=list)
     weights: dict[str, torch.Tensor] = field(default_factory=dict)

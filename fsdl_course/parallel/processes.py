@@ -16,9 +16,11 @@ import io
 import linecache
 import math
 import multiprocessing
+import numbers
 import os
 import pickle
 import re
+import secrets
 import selectors
 import shutil
 import signal
@@ -41,6 +43,8 @@ import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
+from ..arguments import whole
+from .seeds import SEEDS, seed_generators, spread_seed
 from ..settings import settings
 
 # %% ../../nbs/source/parallel/processes.ipynb #d195d922
@@ -97,7 +101,9 @@ class Waiting:
 # %% ../../nbs/source/parallel/processes.ipynb #d7755e61
 class RankError(RuntimeError):
     """One of the ranks failed. `rank`: which; `signal` or `exit_code`: how it died, if it did; `exception`, `traceback`: what it raised;
-    `output`: what it printed; `others`: what then happened to other ranks."""
+    `output`: what it printed; `others`: what then happened to other ranks; `seed`: the launch's, with which it draws the same numbers again."""
+
+    seed: int | None = None
 
     def __init__(self, message: str, *, rank: int, signal: int | None = None, exit_code: int | None = None,
                  exception: BaseException | None = None, traceback: str = "", output: str = "", others: dict[int, str] | None = None):
@@ -260,6 +266,7 @@ class _Job:
     parent: int  # process id
     device: str
     threads: int
+    seed: int
     sources: dict[str, list[str]]
 
 
@@ -379,6 +386,7 @@ def _rank_main(job: _Job, rank: int, channel: socket.socket) -> None:
     faulthandler.register(signal.SIGUSR1, file=2)
     linecache.cache.update({file: (sum(map(len, lines)), None, lines, file) for file, lines in job.sources.items()})
     torch.set_num_threads(job.threads)
+    seed_generators(spread_seed(job.seed, "rank", rank))
     try:
         _join_group(rank, job)
         function, arguments, named = cloudpickle.loads(job.call)
@@ -770,8 +778,8 @@ def _answer(rank: _Rank, hung: bool) -> Waiting:
     return Waiting(rank.rank, rank.place["state"], rank.place["collective"], rank.place["detail"], places)
 
 # %% ../../nbs/source/parallel/processes.ipynb #50586daa
-def _checked(fn: Callable, world_size: int, timeout: float | None, device: str, threads: int | None) -> tuple[float, int]:
-    "The timeout and threads to use. Raises an error that names the argument which is not allowed."
+def _checked(fn: Callable, world_size: int, timeout: float | None, device: str, threads: int | None, seed: int | None) -> tuple[int, float, int, int]:
+    "The world size, timeout, threads and seed to use. Raises an error that names the argument which is not allowed."
     _check_system()
     if _this_rank() is not None:
         raise RuntimeError(f"launch was called inside rank {_this_rank().rank} of another launch: start all ranks from the notebook, with a larger world_size")
@@ -779,20 +787,18 @@ def _checked(fn: Callable, world_size: int, timeout: float | None, device: str, 
         raise TypeError(f"fn must be a function, not {fn!r}")
     if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn):
         raise TypeError(f"fn must be an ordinary function: {fn.__name__} is async or a generator, and returns before it has run")
-    if isinstance(world_size, bool) or not isinstance(world_size, int) or not 1 <= world_size <= 256:
-        raise ValueError(f"world_size must be a whole number from 1 to 256, not {world_size!r}")
+    world_size = whole("launch", "world_size", world_size, most=256)
     timeout = settings.timeout if timeout is None else timeout
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+    if isinstance(timeout, bool) or not isinstance(timeout, numbers.Real) or not timeout > 0:
         raise ValueError(f"timeout must be a positive number of seconds (math.inf waits for ever), not {timeout!r}")
-    threads = settings.threads if threads is None else threads
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ValueError(f"threads must be a whole number of at least 1, not {threads!r}")
+    threads = whole("launch", "threads", settings.threads if threads is None else threads)
+    seed = secrets.randbelow(SEEDS) if seed is None else whole("launch", "seed", seed, least=0)
     if device not in ("cpu", "cuda"):
         raise ValueError(f"device must be 'cpu' or 'cuda', not {device!r}")
     found = torch.cuda.device_count() if device == "cuda" else 0
     if device == "cuda" and found < world_size:
         raise ValueError(f"device='cuda' needs one GPU for each rank: {world_size} ranks are asked for, and there are {found} GPUs; use device='cpu'")
-    return float(timeout), threads
+    return world_size, float(timeout), threads, seed
 
 # %% ../../nbs/source/parallel/processes.ipynb #70fefdfd
 def _can_be_imported(name: str) -> bool:
@@ -864,21 +870,22 @@ def _meeting_place() -> Iterator[str]:
 
 # %% ../../nbs/source/parallel/processes.ipynb #20c5fac7
 def launch(fn: Callable, world_size: int, *args: object, timeout: float | None = None, device: str = "cpu", threads: int | None = None,
-           echo: bool = True, progress: bool | None = None, **kwargs: object) -> list:
+           seed: int | None = None, echo: bool = True, progress: bool | None = None, **kwargs: object) -> list:
     """Call `fn(*args, **kwargs)` in `world_size` processes at once and return what they return, by rank.
 
     `fn` may be defined in a notebook and use its values. Inside it, `torch.distributed` is initialised (gloo; with `device="cuda"` NCCL too, one GPU a rank).
     `timeout`: seconds that ranks may take without reporting `progress` (default: the course's settings; `math.inf` for ever). `threads`: CPU threads of each rank.
+    `seed`: each rank's random generators (torch, NumPy, random) start from it and the rank, see `parallel.seeds` (default: another one in each launch).
     `echo`: show what ranks print, marked by rank. `progress`: show a bar (default: in notebooks and terminals, for runs of over 2 s).
 
     Raises `RankError` if a rank raises or dies, `RankTimeout` (which says where each rank waits) if they hang, and
     `TypeError` or `ValueError` for arguments that cannot be used, and `RuntimeError` on Windows or inside a rank. However it ends, no rank is left.
     """
-    timeout, threads = _checked(fn, world_size, timeout, device, threads)
+    world_size, timeout, threads, seed = _checked(fn, world_size, timeout, device, threads, seed)
     call = _pickled_call(fn, args, kwargs)
     with _meeting_place() as folder:
-        job = _Job(world_size, call, folder, os.getpid(), device, threads, _cell_sources())
-        with _sent_by_value(__name__):  # importing this course takes longer than starting a rank, and not every rank needs it
+        job = _Job(world_size, call, folder, os.getpid(), device, threads, seed, _cell_sources())
+        with _sent_by_value(__name__), _sent_by_value(seed_generators.__module__):  # importing this course takes longer than starting a rank, and not every rank needs it
             rank_main = _dumps(functools.partial(_rank_main, job))
         work = {
             "work": rank_main,
@@ -890,6 +897,9 @@ def launch(fn: Callable, world_size: int, *args: object, timeout: float | None =
         try:
             run.start(work)
             results = _watch(run)
+        except RankError as error:
+            error.seed = seed
+            raise
         finally:
             _close(run)
     return [pickle.loads(result) for result in results]

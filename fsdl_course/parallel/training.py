@@ -35,6 +35,7 @@ from .collectives import Messages, all_gather, record
 from .data import DataParallel
 from .jobs import DTYPES, OPTIMIZERS, Job, Worker, kept_and_stepped, make_optimizer, micro_batches, summed_cross_entropy
 from .measure import Clock, Measurement, Timeline
+from .mesh import Mesh
 from .processes import launch, progress
 from .text import BYTES
 from ..pictures import Span
@@ -233,11 +234,14 @@ def make_worker(job: Job) -> Worker:
 # %% ../../nbs/source/parallel/training.ipynb #d9b24bd0
 def start(job: Job, worker: Worker) -> tuple[int, History]:
     "The first step to do and the history before it, with everything else as it was left, if the job resumes another."
+    place = Mesh.of(job.layout).coordinates(dist.get_rank())
     if job.resume is None:
+        job.seed_rank(place.dp, place.pp, 0)
         return 0, History()
     from fsdl_course.parallel.checkpoint import read_states  # knows torch.distributed.checkpoint, which takes a while to import
 
     about = load_checkpoint(job)
+    job.seed_rank(place.dp, place.pp, about["step"])  # for ranks whose random state was not saved
     read_states(worker, find_checkpoint(job.resume))
     return about["step"], History(about["losses"], about["grad_norms"])
 
@@ -397,6 +401,7 @@ def put_together(job: Job, ranks: list[dict[str, Any]]) -> Measurement:
     return Measurement(
         model=job.model,
         layout=job.layout,
+        seed=job.seed,
         memory=max((rank["memory"] for rank in ranks), key=lambda memory: memory.total),
         seconds=Tally(slowest),
         bytes=Tally({axis: max(step.get(axis, 0) for rank in ranks for step in rank["bytes"]) for axis in sorted(axes)}),
@@ -513,7 +518,7 @@ def train(
     """Train `model` as `layout` says, in `layout.world_size` real processes of this machine, and measure it.
 
     model: a `Transformer`, or a function that makes a module (then give `data`, and a layout that only uses dp and zero). layout: cp and ep are refused.
-    steps, seed: the same seed, layout and machine give the same losses to the bit. `seed` decides weights and batches.
+    steps, seed: the same seed, layout and machine give the same losses to the bit. `seed` decides weights, batches and what each rank draws, see `parallel.seeds`.
     optimizer: "adamw" (eps 1e-8, weight decay 0.01) or "sgd" (momentum 0.9), at learning rate `lr`.
     dtype: "float32", "float64" or "bfloat16" for all tensors; default: the layout's `precision`.
     data: a function of the step that gives the global batch (inputs, targets), the same on every rank; default: the standard library's source.
