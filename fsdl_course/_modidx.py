@@ -2560,6 +2560,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'fsdl_course/parallel/zoo.py'),
                                           'fsdl_course.parallel.zoo._replaced': ( 'source/parallel/zoo.html#_replaced',
                                                                                   'fsdl_course/parallel/zoo.py'),
+                                          'fsdl_course.parallel.zoo._row': ('source/parallel/zoo.html#_row', 'fsdl_course/parallel/zoo.py'),
                                           'fsdl_course.parallel.zoo._row_prints': ( 'source/parallel/zoo.html#_row_prints',
                                                                                     'fsdl_course/parallel/zoo.py'),
                                           'fsdl_course.parallel.zoo._same_structure': ( 'source/parallel/zoo.html#_same_structure',

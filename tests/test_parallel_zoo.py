@@ -22,6 +22,7 @@ def net():
     module.register_parameter("tied", module[2].weight)
     module.register_parameter("empty", nn.Parameter(torch.empty(0, 3)))
     module.register_buffer("coarse", torch.randn(5).bfloat16())
+    module.register_buffer("zeros", torch.zeros(2))
     module.register_buffer("flag", torch.tensor(True))
     module[3].weight.requires_grad_(False)
     return module
@@ -91,6 +92,7 @@ CHANGES = {
     "flag": lambda module: module.flag.logical_not_(),
     "coarse": lambda module: module.coarse.mul_(float("nan")),
     "tied": lambda module: module.tied.neg_(),
+    "zeros": lambda module: module.zeros.neg_(),  # to -0.0
 }
 
 
@@ -111,7 +113,8 @@ def test_a_changed_tensor_is_named_with_its_rank_and_by_how_much():
         [difference] = agreement.differences
         named = {"2.weight", "tied"} if name == "tied" else {name}  # one tensor, two names
         assert not agreement and difference.name in named and difference.ranks == (1,) and difference.against == 0, name
-        assert bool(tolerant) == (name == "0.weight"), name
+        assert bool(tolerant) == (name in ("0.weight", "zeros")), name
+        assert ("in bits, not in value" in str(difference)) == (name == "zeros"), name
         assert repr(ranks[2][name][0]) == repr(agreement) or name == "coarse"
     assert ranks[0]["1.running_mean"][0].differences[0].largest == 0.5
     assert ranks[0]["3.weight"][0].differences[0].largest == pytest.approx(1)
@@ -173,6 +176,15 @@ def test_what_is_missing_wrong_in_one_place_or_of_other_data_is_named():
     assert "no constant factor" in gradients_match(gradients_of(slice(0, 4)), right).pattern
     assert "shape" in gradients_match({**right, "0.bias": torch.ones(2)}, right).pattern
     assert gradients_match({f"module.{name}": gradient for name, gradient in right.items()}, right)
+    for spoiled in (float("nan"), float("inf")):
+        broken = {**right, "2.bias": right["2.bias"] * spoiled}
+        for match in (gradients_match(broken, right), gradients_match(right, broken), gradients_match(broken, broken)):
+            assert not match and match.worst.name == "2.bias" and "NaN or infinity: 2.bias" in match.pattern and "2.bias" in match._repr_html_()
+    turned = {**right, "turn": torch.tensor([1 + 2j, 3j])}
+    assert gradients_match(turned, turned) and not gradients_match(turned, {**turned, "turn": turned["turn"].conj()})
+    assert "the gradient of turn is 2 times" in gradients_match({**turned, "turn": 2 * turned["turn"]}, turned).pattern
+    assert "turn" in gradients_match(turned, {**turned, "turn": turned["turn"].real}).pattern
+    assert gradients_match({**right, "empty": torch.ones(0, 3)}, {**right, "empty": torch.ones(0, 3)})
     with pytest.raises(ValueError, match="reference: must have the same trained parameters.*0.bias"):
         gradients_match({name: gradient for name, gradient in right.items() if name != "0.bias"}, right)
 

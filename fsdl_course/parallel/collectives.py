@@ -544,7 +544,7 @@ def fit_link(kind: str, world_size: int, points: Sequence[tuple[float, float]]) 
 
     Neither latency nor seconds per byte is allowed below 0. Raises ValueError for fewer than two sizes or ranks, or seconds that are not above 0.
     """
-    if world_size < 2 or len({size for size, _ in points}) < 2 or min(seconds for _, seconds in points) <= 0:
+    if world_size < 2 or len({size for size, _ in points}) < 2 or not all(0 < seconds < math.inf for _, seconds in points):
         raise ValueError(f"fit_link: needs 2 ranks or more, 2 sizes or more and seconds above 0, not world_size {world_size} and points {list(points)}")
     rows = [(collective_seconds(kind, size, world_size, 1, 0) / seconds, collective_seconds(kind, size, world_size, 0, 1) / seconds) for size, seconds in points]
     aa, ab, bb = (sum(one * other for one, other in pairs) for pairs in (((a, a) for a, b in rows), ((a, b) for a, b in rows), ((b, b) for a, b in rows)))

@@ -28,6 +28,7 @@ import torch.distributed as dist
 from torch import nn
 
 from .collectives import Wire, all_gather, broadcast, record
+from .data import largest_difference
 from ..spec import html_table
 
 # %% ../../nbs/source/parallel/zoo.ipynb #060363af
@@ -118,6 +119,8 @@ class Difference:
 
     def __str__(self) -> str:
         verb = "differs" if len(self.ranks) == 1 else "differ"
+        if not self.largest:
+            return f"{self.kind} {self.name}: {_ranks(self.ranks)} {verb} from rank {self.against} in bits, not in value: 0.0 equals -0.0"
         return f"{self.kind} {self.name}: {_ranks(self.ranks)} {verb} from rank {self.against} by up to {self.largest:.2g} ({self.relative:.1e} of the largest value)"
 
 
@@ -178,14 +181,13 @@ def _same_structure(found: Mapping[str, tuple[str, torch.Tensor]], talk: _Contro
 
 
 def _measured(name: str, kind: str, tensor: torch.Tensor, prints: list[int], talk: _Control) -> Difference:
-    "By how much a tensor differs from what most ranks have; one broadcast of the tensor and one gather of two numbers."
+    "By how much a tensor differs from what most ranks have; one broadcast of the tensor and one gather of a number."
     source = prints.index(Counter(prints).most_common(1)[0][0])
     usual = talk.spread(tensor, source)
-    wide = torch.complex128 if tensor.is_complex() else torch.float64
-    off = (tensor.detach().to(wide) - usual.to(wide)).abs().max()
-    largest, size = talk.gather(torch.stack([off, usual.to(wide).abs().max()])).amax(0).tolist()
+    off, size = largest_difference(tensor, usual), largest_difference(usual, torch.zeros_like(usual))
+    largest = max(talk.gather(torch.tensor([off], dtype=torch.float64)).flatten().tolist())
     odd = tuple(talk.ranks[i] for i, one in enumerate(prints) if one != prints[source])
-    return Difference(name, kind, odd, talk.ranks[source], largest, largest / size if size else float("inf"))
+    return Difference(name, kind, odd, talk.ranks[source], largest, largest / size if 0 < size < math.inf else math.inf if largest else 0.0)
 
 
 def replicas_agree(module: nn.Module, group: dist.ProcessGroup | None = None, *, tolerance: float = 0.0, most: int = 5) -> Agreement:
@@ -205,7 +207,7 @@ def replicas_agree(module: nn.Module, group: dist.ProcessGroup | None = None, *,
     prints = talk.gather(torch.cat([fingerprints(tensor).cpu() for _, tensor in found.values()])).T.tolist()
     apart = [(name, *found[name], one) for name, one in zip(found, prints) if len(set(one)) > 1]
     measured = [_measured(*entry, talk) for entry in (apart if tolerance else apart[:most])]
-    beyond = [difference for difference in measured if not difference.relative <= tolerance]
+    beyond = [difference for difference in measured if not (tolerance and difference.relative <= tolerance)]
     return Agreement(**about, differences=tuple(beyond[:most]), count=len(beyond) if tolerance else len(apart), sent=talk.sent)
 
 # %% ../../nbs/source/parallel/zoo.ipynb #ef54d8e2
@@ -244,7 +246,7 @@ class GradientMatch:
         return f"{self.pattern}\n  norm {self.norm:.4g}, reference {self.reference_norm:.4g}{worst}"
 
     def _repr_html_(self) -> str:
-        shown = [row for row in self.rows if row.note or row.relative > self.tolerance][:5]
+        shown = [row for row in self.rows if row.note or not row.relative <= self.tolerance][:5]
         rows = [(row.name, row.note or f"{row.relative:.1e}", f"{row.ratio:.3g}", f"{row.spread:.1e}") for row in shown]
         caption = f"{'✓' if self else '✗'} {self.pattern} (norm {self.norm:.4g}, reference {self.reference_norm:.4g})"
         return html_table(rows, ("gradient of", "difference", "ratio", "beside the ratio") if rows else (), caption)
@@ -263,6 +265,12 @@ def _gradients(source: nn.Module | Mapping[str, torch.Tensor | None]) -> dict[st
     return {name.removeprefix("module.") if wrapped else name: gradient for name, gradient in found.items()}
 
 
+def _row(gradient: torch.Tensor) -> torch.Tensor:
+    "A gradient's numbers in a row, in float64: a complex one's real and imaginary parts."
+    gradient = gradient.detach().resolve_conj()
+    return (torch.view_as_real(gradient) if gradient.is_complex() else gradient).double().flatten()
+
+
 def _beside(name: str, mine: torch.Tensor | None, right: torch.Tensor | None, largest: float) -> GradientDifference:
     "One gradient beside its reference; `largest`: of all the reference's gradients. The ratio of what is only rounding noise is not a number."
     if mine is None and right is None:
@@ -272,11 +280,15 @@ def _beside(name: str, mine: torch.Tensor | None, right: torch.Tensor | None, la
         return GradientDifference(name, float("inf"), 0.0 if mine is None else float("inf"), 1.0, note)
     if mine.shape != right.shape:
         return GradientDifference(name, float("inf"), float("nan"), 1.0, f"shape {tuple(mine.shape)} where the reference has {tuple(right.shape)}")
-    noise = 1e3 * torch.finfo(right.dtype).eps * largest
-    mine, right = mine.detach().double().flatten(), right.detach().to(mine.device).double().flatten()
-    size = max(float(right.abs().max()), 1e-3 * largest) or 1.0
-    ratio = float(mine @ right / (right @ right)) if float(right.abs().max()) > noise else float("nan")
-    return GradientDifference(name, float((mine - right).abs().max()) / size, ratio, float((mine - ratio * right).abs().max()) / size)
+    apart, top = largest_difference(mine, right), largest_difference(right, torch.zeros_like(right))
+    if math.inf in (apart, top):
+        finite = all(bool(gradient.isfinite().all()) for gradient in (mine, right))
+        note = f"{mine.dtype} where the reference has {right.dtype}" if finite else "NaN or infinity"
+        return GradientDifference(name, math.inf, math.nan, 1.0, note)
+    noise, size = 1e3 * torch.finfo(right.dtype).eps * largest, max(top, 1e-3 * largest) or 1.0
+    mine, right = _row(mine), _row(right).to(mine.device)
+    ratio = float(mine @ right / (right @ right)) if top > noise else math.nan
+    return GradientDifference(name, apart / size, ratio, math.nan if math.isnan(ratio) else largest_difference(mine, ratio * right) / size)
 
 # %% ../../nbs/source/parallel/zoo.ipynb #17ec97bb
 def _factor_in_words(ratio: float) -> str:
@@ -301,7 +313,8 @@ def _diagnosis(rows: Sequence[GradientDifference], tolerance: float, norms: tupl
     if noted:
         return f"{noted[0].note}: {', '.join(row.name for row in noted[:3])}{' ...' if len(noted) > 3 else ''}"
     constant = all(row.spread <= max(tolerance, 1e-12) for row in wrong)
-    alike = max(row.ratio for row in wrong) - min(row.ratio for row in wrong) <= 1e-3 * max(abs(row.ratio) for row in wrong) + 1e-12
+    ratios = [row.ratio for row in wrong]
+    alike = not any(map(math.isnan, ratios)) and max(ratios) - min(ratios) <= 1e-3 * max(map(abs, ratios)) + 1e-12
     if constant and alike:
         said = _factor_in_words(sum(row.ratio for row in wrong) / len(wrong))
         right = [row for row in rows if row not in wrong and not math.isnan(row.ratio)]
@@ -322,10 +335,10 @@ def gradients_match(module: nn.Module | Mapping[str, torch.Tensor | None], refer
         raise ValueError(f"reference: must have the same trained parameters, at least one; they differ in {sorted(set(mine) ^ set(right))[:5]}")
     present = [gradient for gradient in right.values() if gradient is not None]
     if tolerance is None:
-        tolerance = max((_TOLERANCES.get(gradient.dtype, 2e-2) for gradient in present), default=0.0)
-    largest = max((float(gradient.abs().max()) for gradient in present if gradient.numel()), default=0.0)
+        tolerance = max((_TOLERANCES.get(gradient.dtype.to_real(), 2e-2) for gradient in present), default=0.0)
+    largest = max((top for gradient in present if (top := largest_difference(gradient, torch.zeros_like(gradient))) < math.inf), default=0.0)
     rows = sorted((_beside(name, mine[name], right[name], largest) for name in right), key=lambda row: (not row.note, -row.relative))
-    norms = tuple(float(sum((g.detach().double() ** 2).sum().cpu() for g in every.values() if g is not None)) ** 0.5 for every in (mine, right))
+    norms = tuple(float(sum((_row(g) ** 2).sum().cpu() for g in every.values() if g is not None)) ** 0.5 for every in (mine, right))
     return GradientMatch(tuple(rows), _diagnosis(rows, tolerance, norms), tolerance, *norms)
 
 # %% ../../nbs/source/parallel/zoo.ipynb #0317178c
