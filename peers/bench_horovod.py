@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from horovod_ranks import horovod_ranks
 
 from fsdl_course.models import build
-from fsdl_course.parallel.data import DataParallel
+from fsdl_course.parallel.data import DataParallel, largest_difference
 from fsdl_course.parallel.processes import launch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
@@ -92,7 +92,7 @@ def measure(pairs: int) -> tuple[list[tuple[float, ...]], float]:
         made = {"ours": ours(data), "ddp": ddp(data), "horovod": horovod(data, hvd)}
         seconds = paired({name: step for name, (_, step) in made.items()}, pairs)
     modules = [dict(module.named_parameters()) for module, _ in made.values()]
-    apart = max(float((tensor - modules[0][name]).detach().abs().max()) for other in modules[1:] for name, tensor in other.items())
+    apart = max(largest_difference(tensor, modules[0][name]) for other in modules[1:] for name, tensor in other.items())
     return seconds, apart
 
 
