@@ -867,6 +867,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'fsdl_course/compute/profiling.py'),
                                                'fsdl_course.compute.profiling._knowing': ( 'source/compute/profiling.html#_knowing',
                                                                                            'fsdl_course/compute/profiling.py'),
+                                               'fsdl_course.compute.profiling._numbers': ( 'source/compute/profiling.html#_numbers',
+                                                                                           'fsdl_course/compute/profiling.py'),
                                                'fsdl_course.compute.profiling._watching': ( 'source/compute/profiling.html#_watching',
                                                                                             'fsdl_course/compute/profiling.py'),
                                                'fsdl_course.compute.profiling.alike': ( 'source/compute/profiling.html#alike',

@@ -265,6 +265,7 @@ def test_an_encoder_that_clones_its_layers_agrees_with_the_allocator(dropout):
     assert profile(make, batch).saved == profile(make(), batch).saved
 
 
+# %% ../nbs/source/compute/profiling.ipynb #d29eaf36
 class Sum(nn.Module):
     def __init__(self, *widths):
         super().__init__()

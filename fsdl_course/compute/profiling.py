@@ -112,7 +112,7 @@ def unpack(log: Log, number: int) -> None:
     if not log._savers[number]:
         log.note("drop", number)
 
-# %% ../../nbs/source/compute/profiling.ipynb #ab6f95a7
+# %% ../../nbs/source/compute/profiling.ipynb #b07c8d14
 def is_copied(matrix) -> bool:
     """Whether a product on a CPU copies this operand first, since BLAS takes rows or columns one after the other: an expanded tensor, such as the gradient of a plain sum.
 
@@ -122,7 +122,7 @@ def is_copied(matrix) -> bool:
     plain = (right == 1 and down >= max(1, columns)) or (down == 1 and right >= max(1, rows))
     return matrix.is_floating_point() and matrix.element_size() >= 4 and not plain and matrix.numel() > 0 and matrix.device.type == "cpu"
 
-
+# %% ../../nbs/source/compute/profiling.ipynb #ab6f95a7
 @functools.cache
 def _watching():
     "The class that sees every operation, made when torch is first needed."
@@ -657,11 +657,10 @@ MOST_KNOWN = 2**18  # bytes of a result that is computed for real in a construct
 
 
 @functools.cache
-def _knowing():
-    "The context in which a constructor's small tensors have numbers, and copies of fake tensors are made as PyTorch makes those of real ones. Made when torch is first needed."
+def _numbers():
+    "The mode in which small fake tensors have numbers, made when torch is first needed."
     import torch
     from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensor
-    from torch.overrides import TorchFunctionMode
     from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
     from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -707,12 +706,23 @@ def _knowing():
                 return fake
             return tree_map_only(torch.Tensor, entered, real)
 
+    return Numbers
+
+# %% ../../nbs/source/compute/profiling.ipynb #c18d9e25
+@functools.cache
+def _knowing():
+    "The context in which a constructor's small tensors have numbers, and copies of fake tensors are made as PyTorch makes those of real ones. Made when torch is first needed."
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensor
+    from torch.overrides import TorchFunctionMode
+    from torch.utils._python_dispatch import _disable_current_modes
+
     class Constructing(TorchFunctionMode):
         "Copies fake tensors, and hands NumPy those that are known."
 
         def __init__(self):
             super().__init__()
-            self.numbers = Numbers()
+            self.numbers = _numbers()()
 
         def __enter__(self):
             self.swap, torch.utils.swap_tensors = torch.utils.swap_tensors, self.set_data
