@@ -27,7 +27,13 @@ PEERS_PY := $(PEERS)/bin/python
 PEERS_PIP := $(PEERS_PY) -m pip install $(QUIET) --disable-pip-version-check --constraint peers/constraints.txt
 PEERS_READY := $(PEERS)/.ready-$(shell cat pyproject.toml peers/requirements.txt peers/estimators.txt peers/constraints.txt peers/build_horovod.py 2>/dev/null | cksum | cut -d' ' -f1)
 
-.PHONY: help lab test test-all test-lessons test-peers lessons export check docs bench bench-peers clean setup asked-python peers constraints
+# Other frameworks, trackers and clusters' clients: what the lessons of chapters 2, 5 and 6 compare, in one environment of their own
+EXTRAS := .venv-extras
+EXTRAS_PY := $(EXTRAS)/bin/python
+EXTRAS_PIP := $(EXTRAS_PY) -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt
+EXTRAS_READY := $(EXTRAS)/.ready-$(shell cat pyproject.toml constraints.txt extras/torchvision_operators.py 2>/dev/null | cksum | cut -d' ' -f1)
+
+.PHONY: extras test-extras help lab test test-all test-lessons test-peers lessons export check docs bench bench-peers clean setup asked-python peers constraints
 
 help: ## What can be made
 	@echo "make lab           copy the lessons into ./$(DIR) and open them in JupyterLab"
@@ -80,7 +86,7 @@ $(READY): | $(PY) asked-python
 	touch $@; \
 	echo "  done"
 
-$(PY) $(PEERS_PY):
+$(PY) $(PEERS_PY) $(EXTRAS_PY):
 	@$(STRICT) \
 	python=""; for candidate in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
 	  if command -v $$candidate >/dev/null && $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then python=$$candidate; break; fi; \
@@ -116,6 +122,37 @@ test-all: setup
 
 test-lessons: setup
 	@$(PY) -m tools.lessons $(ARGS)
+
+extras: setup $(EXTRAS_READY) ## Other frameworks, trackers and clusters' clients
+	@$(EXTRAS_PY) -m ipykernel install --prefix $(VENV) --name $(KERNEL) --display-name "Python with extras" >/dev/null
+
+# The name that the lessons which need it carry as their kernel
+KERNEL := fsdl-extras
+
+$(EXTRAS_READY): | $(EXTRAS_PY)
+	@$(STRICT) \
+	exec 9>$(EXTRAS)/.lock; \
+	if command -v flock >/dev/null && ! flock -n 9; then echo "Another make is installing into $(EXTRAS); this one waits for it."; flock 9; fi; \
+	if [ -e $@ ]; then exit 0; fi; \
+	echo "Installing JAX, TensorFlow, Keras, ONNX, other trackers and clusters' clients into $(EXTRAS), once: 2 GB to download and 5 GB on disk beside PyTorch, 5 to 10 minutes."; \
+	echo "A try that was stopped goes on where it was."; \
+	rm -f $(EXTRAS)/.ready-*; touch $(EXTRAS)/.stopped; \
+	$(EXTRAS_PY) -m pip --version >/dev/null 2>&1 || $(EXTRAS_PY) -m ensurepip >/dev/null; \
+	down() { echo "Is the network up? make extras goes on where it stopped" >&2; exit 1; }; \
+	echo "  1 of 3  PyTorch"; \
+	$(EXTRAS_PIP) setuptools torch || down; \
+	echo "  2 of 3  frameworks, trackers and clusters' clients (350 packages)"; \
+	$(EXTRAS_PIP) --no-build-isolation --editable ".[lab,dev,frameworks,trackers,clusters]" || down; \
+	echo "  3 of 3  do they import?"; \
+	if ! $(EXTRAS_PY) -W ignore -c "import torchvision" 2>/dev/null; then \
+	  echo "  this torchvision is of another build than this PyTorch: its operators are declared, so that it can be imported (extras/torchvision_operators.py)"; \
+	  packages=$$($(EXTRAS_PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	  cp extras/torchvision_operators.py "$$packages/"; echo "import torchvision_operators" > "$$packages/torchvision_operators.pth"; \
+	fi; \
+	$(EXTRAS_PY) -W ignore -c "import torchvision, jax, lightning, onnxruntime, timm" || { echo "One of the libraries can't be imported; remove $(EXTRAS) and run make extras again" >&2; exit 1; }; \
+	rm -f $(EXTRAS)/.stopped; \
+	touch $@; \
+	echo "  done"
 
 peers: $(PEERS_READY) ## DeepSpeed, FairScale and Horovod
 
@@ -165,22 +202,19 @@ clean:
 	rm -rf _docs _proc build dist *.egg-info .pytest_cache .hypothesis .make
 	find . -name __pycache__ -not -path "./$(VENV)/*" -not -path "./.venv*/*" -prune -exec rm -rf {} +
 
-# For the oldest Python that pyproject.toml promises, whichever resolves it; extras that are to come hold some versions back.
-# A build's label such as +cpu is no part of the version, and PyTorch stays: a newer one is a decision of its own
+# For the oldest Python that pyproject.toml promises. A build's label such as +cpu is no part of the version, and PyTorch stays: a newer one is a
+# decision of its own. All extras are resolved at once, so that one environment can hold them; uv does it in seconds, pip in many minutes
 OLDEST := $(shell sed -n 's/^requires-python *= *">=\([0-9.]*\).*/\1/p' pyproject.toml)
-HELD := 'pillow<13' 'python-dateutil<3'
 constraints:
 	@$(STRICT) \
 	scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
-	oldest=$$(command -v python$(OLDEST) || true); \
-	$(MAKE) --no-print-directory "$$scratch/bin/python" VENV="$$scratch" PYTHON="$(or $(PYTHON),$$oldest)"; \
-	python="$$scratch/bin/python"; \
-	echo "Resolving for Python $(OLDEST).0$$([ -n "$$oldest" ] || echo "; there is no python$(OLDEST) here, so markers are read as by $$("$$python" --version)")"; \
-	"$$python" -m pip install --quiet --disable-pip-version-check --upgrade pip; \
-	"$$python" -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed --report "$$scratch/report.json" \
-	  --python-version $(OLDEST).0 --only-binary=:all: "$$(grep '^torch==' constraints.txt)" setuptools $(HELD) ".[lab,dev,docs]"; \
+	$(MAKE) --no-print-directory "$$scratch/bin/python" VENV="$$scratch"; \
+	"$$scratch/bin/python" -m pip install --quiet --disable-pip-version-check uv; \
+	links=$$("$$scratch/bin/python" -m pip config list | sed -n "s/.*find-links='\(.*\)'/\1/p" | head -1); \
+	grep '^torch==' constraints.txt > "$$scratch/kept.txt"; \
+	"$$scratch/bin/uv" pip compile --quiet --no-annotate --no-header --python-version $(OLDEST).0 $${links:+--find-links "$$links"} \
+	  --constraint "$$scratch/kept.txt" $(foreach extra,lab dev docs frameworks trackers clusters,--extra $(extra)) --output-file "$$scratch/resolved.txt" pyproject.toml; \
 	{ echo "# Every version that make installs, resolved for Python $(OLDEST).0 by: make constraints"; \
-	  "$$python" -c 'import json, sys; packages = [p for p in json.load(open(sys.argv[1]))["install"] if not p["is_direct"]]; \
-	  print(*sorted((p["metadata"]["name"] + "==" + p["metadata"]["version"].split("+")[0] for p in packages), key=str.lower), sep="\n")' "$$scratch/report.json"; \
+	  sed 's/+[a-z0-9.]*$$//' "$$scratch/resolved.txt" | LC_ALL=C sort -f; \
 	} > "$$scratch/constraints.txt"; \
 	mv "$$scratch/constraints.txt" constraints.txt
