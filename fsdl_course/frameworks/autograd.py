@@ -229,27 +229,46 @@ class Optimizer:
         for tensor in self.tensors.values():
             tensor.grad = None
 
-# %% ../../nbs/source/frameworks/autograd.ipynb #7f7114f0
+# %% ../../nbs/source/frameworks/autograd.ipynb #27ae8d9b
+def _longest(order: list[Tensor]) -> tuple[dict[int, int], dict[int, int]]:
+    "The row of each tensor, one below the lowest of its parents; and its column: 0 for the longest way to the last, 1, 2, ... for the ways that join it."
+    row, column = {}, {}
+    for node in order:
+        row[id(node)] = 1 + max((row[id(parent)] for parent, _ in node.parents), default=-1)
+    waiting = [order[-1]]
+    while waiting:
+        node, here = waiting.pop(0), len(set(column.values()))
+        while node is not None and id(node) not in column:
+            column[id(node)] = here
+            ways = sorted((p for p, _ in node.parents if p.parents), key=lambda p: -row[id(p)])
+            waiting += ways[1:]
+            node = ways[0] if ways else None
+    return row, column
+
+
 def graph(tensor: Tensor, names: dict[str, Tensor] | None = None, most: int = 60) -> Picture:
     """A picture of what `tensor` was computed from: a box for each tensor, with its operation and shape, and arrows from parents.
 
-    names: {name: tensor} for those without an operation. most: how many boxes can still be read.
+    names: {name: tensor} for data and weights; data without a name is left out, if anything is computed at all. most: how many boxes can still be read.
     Raises ValueError for more tensors than that.
     """
-    order = history(tensor)
-    if len(order) > most:
-        raise ValueError(f"graph: {len(order)} tensors are too many to read; most is {most}")
-    known = {id(t): name for name, t in (names or {}).items()}
-    column, rows, boxes, arrows = {}, {}, [], []
-    for node in order:
-        column[id(node)] = 1 + max((column[id(parent)] for parent, _ in node.parents), default=-1)
-    for node in order:  # data stands just before what first uses it
-        if not node.parents:
-            column[id(node)] = min(column[id(user)] for user in order if any(parent is node for parent, _ in user.parents)) - 1 if node is not tensor else 0
-    for number, node in enumerate(order):
-        place = rows[column[id(node)]] = rows.get(column[id(node)], -1) + 1
+    order, known = history(tensor), {id(t): name for name, t in (names or {}).items()}
+    shown = [node for node in order if node.parents or id(node) in known or node is tensor]
+    if len(shown) > most:
+        raise ValueError(f"graph: {len(shown)} tensors are too many to read; most is {most}")
+    row, column = _longest(order)
+    place, taken = {id(node): (column[id(node)], row[id(node)]) for node in shown if node.parents or node is tensor}, set()
+    for node in shown:
+        for leaf in [parent for parent, _ in node.parents if id(parent) in known and id(parent) not in place]:
+            x, y = place[id(node)]
+            spots = [(x, y - 1)] if not any(parent.parents for parent, _ in node.parents) else []
+            spots += [(-1 - k, y) for k in range(len(order))] if x == 0 else [(x + 1 + k, y) for k in range(len(order))]
+            place[id(leaf)] = next(spot for spot in spots if spot not in taken | set(place.values()))
+    number_of = {id(node): str(number) for number, node in enumerate(shown)}
+    boxes = []
+    for node in shown:
         label = node.operation or known.get(id(node), "data")
-        boxes.append(Box(str(number), f"{label}\n{' x '.join(map(str, node.shape)) or 'a number'}", column[id(node)], place, kind=node.operation and "operation" or "data", strong=id(node) in known))
-    number_of = {id(node): str(number) for number, node in enumerate(order)}
-    arrows = [(number_of[id(parent)], number_of[id(node)]) for node in order for parent, _ in node.parents]
-    return flow(boxes, arrows, title="What the tensor was computed from", cell=(84, 44), gap=22, size=11)
+        size = " x ".join(map(str, node.shape)) or "a number"
+        boxes.append(Box(number_of[id(node)], f"{label}\n{size}", *place[id(node)], kind="operation" if node.operation else "data", strong=id(node) in known))
+    arrows = [(number_of[id(parent)], number_of[id(node)]) for node in shown for parent, _ in node.parents if id(parent) in number_of]
+    return flow(boxes, arrows, title="What the tensor was computed from", cell=(124, 40), gap=20)
