@@ -24,7 +24,7 @@ from fsdl_course.frameworks.by_hand import SGD
 from fsdl_course.frameworks.digits import digits, first_weights
 
 
-# %% ../nbs/source/frameworks/autograd.ipynb #0c3e9423
+# %% ../nbs/source/frameworks/autograd.ipynb #5a55d3f4
 ONE = {"exp": (exp, torch.exp), "tanh": (tanh, torch.tanh), "relu": (relu, torch.relu), "negative": (lambda a: -a, torch.neg), "cube": (lambda a: a**3, lambda a: a**3), "sum": (total, torch.sum),
        "rows": (lambda a: total(a, axis=0), lambda a: a.sum(0, keepdim=True)), "times 3": (lambda a: 3 * a - 1, lambda a: 3 * a - 1), "twice": (lambda a: a * a + a, lambda a: a * a + a), "1 less": (lambda a: 1 - a, lambda a: 1 - a)}
 TWO = {"add": lambda a, b: a + b, "multiply": lambda a, b: a * b, "subtract": lambda a, b: a - b, "divide": lambda a, b: a / (b * b + 1.0)}
@@ -57,6 +57,7 @@ def test_operations_on_two_tensors_are_pytorchs_whatever_broadcasts(name, shapes
         assert mine.shape == other.shape and np.allclose(mine, other, rtol=1e-12, atol=1e-12)
 
 
+# %% ../nbs/source/frameworks/autograd.ipynb #5e5119b7
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4), st.integers(0, 99))
 def test_products_and_the_loss_are_pytorchs(batch, inside, classes, seed):
@@ -84,7 +85,7 @@ def test_a_network_has_the_gradients_that_were_derived_by_hand():
     assert [name for name, _ in network.named()] == ["layers.0.weight", "layers.0.bias", "layers.2.weight", "layers.2.bias"]
 
 
-# %% ../nbs/source/frameworks/autograd.ipynb #d7612617
+# %% ../nbs/source/frameworks/autograd.ipynb #9edff637
 def test_what_is_used_twice_adds_up_and_passes_add_up_until_they_are_reset():
     a = Tensor([2.0])
     b = a * a
@@ -109,6 +110,7 @@ def test_float32_stays_float32():
     assert loss.data.dtype == a.grad.dtype == np.float32
 
 
+# %% ../nbs/source/frameworks/autograd.ipynb #0093bdf6
 @pytest.mark.parametrize("make, names", [
     (lambda: Tensor([[1.0, 2.0]]) + Tensor([[1.0, 2.0, 3.0]]), r"add: shapes \(1, 2\) and \(1, 3\)"),
     (lambda: Tensor([[1.0, 2.0]]) @ Tensor([[1.0, 2.0]]), r"matmul: shapes \(1, 2\) and \(1, 2\)"),
@@ -135,6 +137,7 @@ def test_errors_name_the_operation_and_the_shapes(make, names):
         make()
 
 
+# %% ../nbs/source/frameworks/autograd.ipynb #d0a7fba0
 def test_an_array_may_stand_on_the_left():
     a = Tensor([1.0, 2.0])
     assert (np.array([3.0, 4.0]) * a).data.tolist() == [3, 8]

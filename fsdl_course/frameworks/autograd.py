@@ -105,16 +105,19 @@ def _single(operation: str, one: Tensor, compute: Callable, share: Callable) -> 
         result = compute(one.data)
     return Tensor(result, [(one, lambda g: share(g, one.data, result))], operation)
 
-# %% ../../nbs/source/frameworks/autograd.ipynb #9a8fb8ef
+# %% ../../nbs/source/frameworks/autograd.ipynb #dbd7b7b0
 def add(a: Tensor, b: Any) -> Tensor:
+    "`a + b`."
     return _pair("add", a, b, np.add, (lambda g, a, b: g, lambda g, a, b: g))
 
 
 def multiply(a: Tensor, b: Any) -> Tensor:
+    "`a * b`, element by element."
     return _pair("multiply", a, b, np.multiply, (lambda g, a, b: g * b, lambda g, a, b: g * a))
 
 
 def matmul(a: Tensor, b: Any) -> Tensor:
+    "`a @ b` of two matrices."
     b = _tensor(b, a)
     if a.data.ndim != 2 or b.data.ndim != 2:
         raise ValueError(f"matmul: two matrices are needed, not shapes {a.shape} and {b.shape}")
@@ -122,25 +125,30 @@ def matmul(a: Tensor, b: Any) -> Tensor:
 
 
 def power(a: Tensor, exponent: float) -> Tensor:
+    "`a ** exponent`, for a plain number."
     return _single("power", a, lambda x: x**exponent, lambda g, x, y: g * exponent * x ** (exponent - 1))
 
 
 def exp(a: Tensor) -> Tensor:
+    "e to the power of each element."
     return _single("exp", a, np.exp, lambda g, x, y: g * y)
 
 
 def log(a: Tensor) -> Tensor:
+    "The natural logarithm of each element."
     return _single("log", a, np.log, lambda g, x, y: g / x)
 
 
 def tanh(a: Tensor) -> Tensor:
+    "The hyperbolic tangent of each element."
     return _single("tanh", a, np.tanh, lambda g, x, y: g * (1 - y**2))
 
 
 def relu(a: Tensor) -> Tensor:
+    "Each element, or 0 where it is negative; the derivative at 0 is 0."
     return _single("relu", a, lambda x: np.maximum(x, 0), lambda g, x, y: g * (x > 0))
 
-
+# %% ../../nbs/source/frameworks/autograd.ipynb #4c291427
 def total(a: Tensor, axis: int | None = None) -> Tensor:
     "The sum over all elements, or over one axis, which stays with the size 1."
     return _single("sum", a, lambda x: x.sum(axis=axis, keepdims=axis is not None), lambda g, x, y: np.broadcast_to(g, x.shape))

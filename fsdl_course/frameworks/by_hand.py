@@ -146,7 +146,7 @@ def largest_difference(some: Mapping[str, np.ndarray], other: Mapping[str, np.nd
             off, most = max(off, float(np.abs(a - b).max())), max(most, float(np.abs(b).max()))
     return off / most if most else (float("inf") if off else 0.0)
 
-# %% ../../nbs/source/frameworks/by_hand.ipynb #38de0b23
+# %% ../../nbs/source/frameworks/by_hand.ipynb #5ec9ae3c
 @dataclass
 class SGD:
     """Stochastic gradient descent: `velocity = momentum * velocity + gradient`, `weight -= lr * velocity`.
@@ -169,7 +169,7 @@ class SGD:
                 gradient = self.velocity[name] = self.momentum * self.velocity.get(name, 0) + gradient
             weight -= self.lr * gradient
 
-
+# %% ../../nbs/source/frameworks/by_hand.ipynb #aaef8757
 @dataclass
 class Adam:
     """Adam: running means of the gradient and of its square, corrected for starting at zero, `weight -= lr * mean / (sqrt(square) + eps)`.
