@@ -1185,6 +1185,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'fsdl_course/exercises.py'),
                                        'fsdl_course.exercises._Watch.interrupt': ( 'source/exercises.html#_watch.interrupt',
                                                                                    'fsdl_course/exercises.py'),
+                                       'fsdl_course.exercises._Watch.limit': ( 'source/exercises.html#_watch.limit',
+                                                                               'fsdl_course/exercises.py'),
                                        'fsdl_course.exercises._Watch.look': ( 'source/exercises.html#_watch.look',
                                                                               'fsdl_course/exercises.py'),
                                        'fsdl_course.exercises._Watch.stop': ( 'source/exercises.html#_watch.stop',

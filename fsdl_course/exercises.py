@@ -326,11 +326,21 @@ class _Watch:
         self.signals = threading.current_thread() is threading.main_thread() and SIGNAL is not None and hasattr(signal, "pthread_kill")
         self.interrupted, self.former = False, signal.getsignal(signal.SIGINT)
 
+    @property
+    def limit(self) -> float:
+        "`launch` ends by itself, and on a busy machine ranks take long to start: it has five times as long, if it was told to wait for ever."
+        frame = sys._current_frames().get(self.thread.ident)
+        while frame is not None:
+            if frame.f_globals.get("__name__") == "fsdl_course.parallel.processes":
+                return 5 * self.seconds
+            frame = frame.f_back
+        return self.seconds
+
     def look(self) -> None:
         "Until the check is over: is there a reason to stop it? Then stop it, again and again if the answer goes on."
         while not self.over.wait(3.0 if self.times else 0.1):
-            if time.monotonic() > self.moved + self.seconds:
-                self.why = self.why or f"did not come to an end within {self.seconds:g} s"
+            if time.monotonic() > self.moved + self.seconds and time.monotonic() > self.moved + (limit := self.limit):
+                self.why = self.why or f"did not come to an end within {limit:g} s"
             elif _memory() > self.most:
                 self.why = self.why or f"took more than {MEMORY >> 30} GiB of memory"
             if not self.why:
@@ -449,7 +459,7 @@ def check(name: str, answer: object) -> Verdict:
     """Try the learner's `answer` to the exercise `name`. Raises `KeyError` if the lesson has no such exercise.
 
     The check ends, whatever the answer does: from one `expect` to the next it may take a fifth longer than the setting `timeout`, in which
-    `launch` gives up by itself, and 4 GiB; a call of `exit` is an error like any other. Only the reader's own interrupt gets through,
+    `launch` gives up by itself (five times as long while it waits for ranks), and 4 GiB; a call of `exit` is an error like any other. Only the reader's own interrupt gets through,
     and only one long call of compiled code (`sum(range(10**15))`) can't be stopped before it returns.
     """
     if name not in CHECKERS:

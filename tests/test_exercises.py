@@ -221,7 +221,7 @@ def test_an_answer_that_fills_the_memory_is_stopped(monkeypatch):
 def test_ranks_that_loop_end_with_the_check(monkeypatch, tmp_path):
     import psutil
 
-    monkeypatch.setenv("FSDL_TIMEOUT", "5")
+    monkeypatch.setenv("FSDL_TIMEOUT", "2")
 
     @checker("ranks")
     def _(f):
