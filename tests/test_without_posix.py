@@ -35,10 +35,10 @@ class Windows(types.ModuleType):
         return super().__getattribute__(name)
 
 
-def on_windows(name, *more, real=builtins.__import__):
+def on_windows(name, *more, real=builtins.__import__, **named):
     if name in {MODULES!r} and asked_by_the_course(2):
         raise ModuleNotFoundError("No module named " + name, name=name)
-    return real(name, *more)
+    return real(name, *more, **named)
 
 
 os.__class__ = signal.__class__ = faulthandler.__class__ = Windows

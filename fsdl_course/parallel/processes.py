@@ -8,6 +8,7 @@ __all__ = ['Place', 'Waiting', 'RankError', 'RankTimeout', 'progress', 'warm_up'
 # %% ../../nbs/source/parallel/processes.ipynb #71a313c2
 import contextlib
 import dis
+import errno
 import faulthandler
 import functools
 import importlib.util
@@ -32,11 +33,12 @@ import threading
 import time
 import traceback
 import types
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing import reduction  # noqa: F401  (teaches pickle to hand sockets to another process)
+from importlib.machinery import SourceFileLoader
 
 import cloudpickle
 import torch
@@ -44,6 +46,7 @@ import torch.distributed as dist
 from tqdm import tqdm
 
 from ..arguments import whole
+from .forkserver import ENDED, FORKED, RECORD, Client, ask_for_ranks
 from .seeds import SEEDS, seed_generators, spread_seed
 from ..settings import settings
 
@@ -125,10 +128,21 @@ _FILE = 10  # the place of `filename` among the arguments of `types.CodeType`, i
 
 
 class _Pickler(cloudpickle.Pickler):
-    "cloudpickle's pickler, but code keeps the name of its file."
+    "cloudpickle's pickler, but code keeps the name of its file; `defined` has the notebook's own functions and classes that were met, by name."
+
+    def __init__(self, file: io.BytesIO):
+        super().__init__(file)
+        self.defined: dict[str, object] = {}
+        self.modules: set[str] = set()
 
     def reducer_override(self, value: object) -> object:
         "How to pickle `value`."
+        if isinstance(value, type | types.FunctionType):
+            name, module = value.__name__, getattr(value, "__module__", None)
+            if module == "__main__" and vars(sys.modules["__main__"]).get(name) is value:
+                self.defined[name] = value
+            elif isinstance(module, str):
+                self.modules.add(module)
         if not isinstance(value, types.CodeType):
             return super().reducer_override(value)
         make, arguments = self.dispatch_table[types.CodeType](value)
@@ -263,7 +277,6 @@ class _Job:
     world_size: int
     call: bytes  # the pickled function and its arguments
     folder: str  # of the file in which ranks find each other
-    parent: int  # process id
     device: str
     threads: int
     seed: int
@@ -297,46 +310,20 @@ def progress(done: float, total: float | None = None, text: str = "") -> None:
         state.reported = now
         state.tell("progress", done, total, text)
 
-# %% ../../nbs/source/parallel/processes.ipynb #b60555ad
-def _enter(world: dict, rank: int, channel: socket.socket, output) -> None:
-    "The first thing that a new process runs. It travels by value, so that even a failing import is seen in the notebook."
-    import importlib
-    import os
-    import sys
-
-    os.setsid()  # a process group of its own: a terminal's Ctrl-C goes to the notebook only, and one signal ends all that a rank started
-    os.dup2(output.fileno(), 1)
-    os.dup2(output.fileno(), 2)
-    output.close()
-    # The forkserver has the environment, folder and path of its first start
-    os.environ.clear()
-    os.environ.update(world["environment"], RANK=str(rank), LOCAL_RANK=str(rank))
-    os.chdir(world["folder"])
-    sys.path[:] = world["path"]
-    importlib.invalidate_caches()
-    sys.stdout.reconfigure(line_buffering=True)
-    import cloudpickle
-
-    cloudpickle.loads(world["work"])(rank, channel)
-
 # %% ../../nbs/source/parallel/processes.ipynb #529db180
 def _guard(state: _RankState, last: types.CodeType) -> None:
-    "Answer the notebook's questions, and end this rank with all that it started as soon as the notebook's process is gone."
-    watched = [state.channel]
-    with contextlib.suppress(OSError, AttributeError):
-        watched.append(os.pidfd_open(state.job.parent))
+    "Answer the notebook's questions, and end this rank's process group when the notebook's side is closed."
     while True:
-        with selectors.DefaultSelector() as selector:
-            for entry in watched:
-                selector.register(entry, selectors.EVENT_READ)
-            ready = [key.fileobj for key, _ in selector.select()]
-        if ready != [state.channel] or not state.channel.recv(1):
-            shutil.rmtree(state.job.folder, ignore_errors=True)
+        try:
+            asked = state.channel.recv(1)
+        except OSError:
+            asked = b""
+        if not asked:
             os.killpg(os.getpgrp(), signal.SIGKILL)
         try:
             answer = _where(state.thread, last)
-        except Exception as error:  # whatever it is, this thread must go on watching
-            answer = {"state": "silent", "collective": None, "detail": f"could not be asked: {error!r}", "places": []}
+        except Exception as error:  # whatever it is, this thread must go on listening
+            answer = {"state": "silent", "collective": None, "detail": f"could not be asked: {_words(error)}", "places": []}
         state.tell("where", answer)
 
 # %% ../../nbs/source/parallel/processes.ipynb #53b324d4
@@ -360,13 +347,19 @@ def _failure(error: BaseException) -> dict:
     "An exception in a form that can always be sent: its own traceback from the launched function on, without the launcher's frames."
     trace = error.__traceback__.tb_next if error.__traceback__ else None
     text = "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+    said = "".join(traceback.format_exception_only(type(error), error)).strip()
     try:
+        str(error), repr(error)
         kept = _dumps(error.with_traceback(None))
         pickle.loads(kept)
-    except Exception:
+    except BaseException:  # its own methods, which may do anything: such an exception stays here
         kept = None
-    said = "".join(traceback.format_exception_only(type(error), error)).strip()
-    return {"said": said, "traceback": text, "exception": kept, "lost": bool(_LOST.search(str(error)))}
+    return {"said": said, "traceback": text, "exception": kept, "lost": bool(_LOST.search(said))}
+
+
+def _words(error: BaseException) -> str:
+    "What an error says, whatever its `__str__` does."
+    return traceback.format_exception_only(type(error), error)[-1].strip()
 
 # %% ../../nbs/source/parallel/processes.ipynb #03c3a460
 def _pickled_result(result: object) -> bytes:
@@ -374,7 +367,7 @@ def _pickled_result(result: object) -> bytes:
     try:
         return _dumps(result)
     except Exception as error:
-        raise TypeError(f"the function returned a {type(result).__name__}, which cannot be sent to the notebook: {error}") from None
+        raise TypeError(f"the function returned a {type(result).__name__}, which cannot be sent to the notebook: {_words(error)}") from None
 
 # %% ../../nbs/source/parallel/processes.ipynb #46e9f7c9
 def _rank_main(job: _Job, rank: int, channel: socket.socket) -> None:
@@ -389,9 +382,11 @@ def _rank_main(job: _Job, rank: int, channel: socket.socket) -> None:
     seed_generators(spread_seed(job.seed, "rank", rank))
     try:
         _join_group(rank, job)
-        function, arguments, named = cloudpickle.loads(job.call)
+        function, arguments, named, defined = cloudpickle.loads(job.call)
+        vars(sys.modules["__main__"]).update(defined)  # so that all that pickles by name (`all_gather_object`, a pool's tasks) finds the notebook's classes here too
         state.tell("ready")
         result = function(*arguments, **named)
+        state.tell("returned")
         message = ("done", _pickled_result(result))
     except BaseException as error:
         message = ("raised", _failure(error))
@@ -401,42 +396,6 @@ def _rank_main(job: _Job, rank: int, channel: socket.socket) -> None:
     state.tell(*message)
     # Whoever left now would cut the connections that slower ranks may still need
     threading.Event().wait()
-
-# %% ../../nbs/source/parallel/processes.ipynb #d5d67cb4
-@contextlib.contextmanager
-def _hidden_script() -> Iterator[None]:
-    "multiprocessing runs the main script again in every new process; for this long there is none, so no `if __name__ == ...` guard is needed."
-    main = sys.modules["__main__"]
-    kept = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
-    main.__file__ = main.__spec__ = None
-    try:
-        yield
-    finally:
-        for name in ("__file__", "__spec__"):
-            if name in kept:
-                setattr(main, name, kept[name])
-            else:
-                delattr(main, name)
-
-# %% ../../nbs/source/parallel/processes.ipynb #7a6c7a18
-class _Shipped:
-    "A callable that multiprocessing sends as its pickled bytes, and that arrives as itself."
-
-    def __init__(self, data: bytes):
-        self.data = data
-
-    def __reduce__(self):
-        return cloudpickle.loads, (self.data,)
-
-    def __call__(self, *args: object) -> None:
-        raise RuntimeError("to be called in another process only")
-
-
-def _by_value(function: types.FunctionType) -> _Shipped:
-    "The function as code that needs no module on the other side."
-    free = types.FunctionType(function.__code__, {"__builtins__": __builtins__, "__name__": "__main__"}, function.__name__)
-    free.__module__ = "__main__"
-    return _Shipped(_dumps(free))
 
 # %% ../../nbs/source/parallel/processes.ipynb #149e9c02
 def _check_system() -> None:
@@ -449,26 +408,23 @@ def _check_system() -> None:
 
 # %% ../../nbs/source/parallel/processes.ipynb #ac5bb541
 _STARTING = threading.Lock()
+_SERVERS: list[Client] = []  # the one that this process uses
 
 
-def _start(target: _Shipped, *args: object) -> multiprocessing.Process:
-    "A new process of the forkserver, which is started first if it is not running yet."
-    context = multiprocessing.get_context("forkserver")
-    with _STARTING, _hidden_script():
-        context.set_forkserver_preload(_PRELOAD)
-        process = context.Process(target=target, args=args)
-        process.start()
-    return process
+def _server() -> Client:
+    "The forkserver, started if there is none that lives."
+    with _STARTING:
+        if not _SERVERS or not _SERVERS[0].lives():
+            for client in _SERVERS:
+                client.close()
+            _SERVERS[:] = [Client(_PRELOAD)]
+        return _SERVERS[0]
 
 
 def warm_up() -> None:
     "Start the forkserver in the background, so that the first launch finds torch imported. Raises `RuntimeError` on Windows."
     _check_system()
-    from multiprocessing import forkserver
-
-    with _STARTING, _hidden_script():
-        multiprocessing.get_context("forkserver").set_forkserver_preload(_PRELOAD)
-        forkserver.ensure_running()
+    _server()
 
 # %% ../../nbs/source/parallel/processes.ipynb #da075163
 class _Printed:
@@ -506,25 +462,51 @@ class _Printed:
         return lines
 
 # %% ../../nbs/source/parallel/processes.ipynb #9e1d447f
-class _Rank:
-    "One rank as its launcher sees it."
+class _Line:
+    "The notebook's ends of a socket and a pipe to a rank, and the rank's ends until it has them. outgoing: what is still to be sent."
 
-    def __init__(self, rank: int, work: dict):
-        self.rank, self.state, self.content = rank, "starting", None
+    def __init__(self, world: memoryview):
+        self.outgoing = world
+        self.channel, self.their_channel = socket.socketpair()
+        self.output, self.their_output = os.pipe()
+        self.printed = _Printed(self.output)
+        self.channel.setblocking(False)
+
+    def let_go(self) -> None:
+        "Close the rank's own ends: as long as a second copy is open here, nothing would tell that the rank's is closed."
+        if self.their_output is not None:
+            self.their_channel.close()
+            os.close(self.their_output)
+            self.their_output = None
+
+    def close(self) -> None:
+        "Close everything."
+        self.let_go()
+        with contextlib.suppress(OSError):
+            self.channel.shutdown(socket.SHUT_RDWR)  # a process that was forked meanwhile may have a copy
+        self.channel.close()
+        os.close(self.output)
+
+    def send(self) -> None:
+        "Send as much of what is outgoing as can be sent at once."
+        try:
+            while self.outgoing:
+                self.outgoing = self.outgoing[self.channel.send(self.outgoing[: 1 << 20]) :]
+        except BlockingIOError:
+            pass
+        except OSError:  # the rank is gone, and somebody else will say so
+            self.outgoing = memoryview(b"")
+
+# %% ../../nbs/source/parallel/processes.ipynb #7388a3bd
+class _Rank(_Line):
+    "One rank as its launcher sees it. process: its id, once it is known."
+
+    def __init__(self, rank: int, world: memoryview):
+        super().__init__(world)
+        self.rank, self.state, self.content, self.process = rank, "starting", None, None
         self.inbox, self.place, self.report = _Inbox(), None, None
         self.began = self.sign = time.monotonic()
         self.seconds = math.nan
-        self.channel, theirs = socket.socketpair()
-        self.output, their_output = multiprocessing.Pipe(duplex=False)
-        self.printed = _Printed(self.output.fileno())
-        self.process = None
-        try:
-            self.process = _start(_by_value(_enter), work, rank, theirs, their_output)
-        finally:
-            # As long as a second copy is open here, nothing would tell that the rank's is closed
-            theirs.close()
-            their_output.close()
-        self.channel.setblocking(False)
 
     @property
     def ended(self) -> bool:
@@ -542,6 +524,7 @@ class _Rank:
                 return False
             if not piece:
                 return False
+            self.sign = time.monotonic()  # a large result may take its time
             for kind, *content in self.inbox.feed(piece):
                 self.take(kind, content)
 
@@ -558,17 +541,6 @@ class _Rank:
             self.content = content[0] if content else None
             self.seconds = time.monotonic() - self.began
 
-# %% ../../nbs/source/parallel/processes.ipynb #98ec4ff9
-def _end_process(process: multiprocessing.Process | None) -> None:
-    "End a rank's process, and every process that it started, at once."
-    if process is None or process.pid is None:
-        return
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    if process.exitcode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
-
 # %% ../../nbs/source/parallel/processes.ipynb #e50ce6bf
 class _Bar:
     "A progress bar over all ranks, which appears once a run takes long."
@@ -576,7 +548,8 @@ class _Bar:
     def __init__(self, ranks: list[_Rank], shown: bool | None):
         in_notebook = "ipykernel" in sys.modules
         self.ranks, self.bar = ranks, None
-        self.shown = (in_notebook or sys.stdout.isatty()) if shown is None else shown
+        in_terminal = getattr(sys.stdout, "isatty", bool)()  # a program without a terminal may have no stdout, or one of its own
+        self.shown = sys.stdout is not None and ((in_notebook or in_terminal) if shown is None else shown)
         self.at = time.monotonic() + (0 if shown else 2)
 
     def draw(self) -> None:
@@ -605,27 +578,22 @@ class _Bar:
             self.bar.close()
 
 # %% ../../nbs/source/parallel/processes.ipynb #280c7716
-class _Run:
-    "The ranks of one launch, from their start to their end."
+class _Watched:
+    "The ranks of one launch, and what becomes of them. heed: what to call where an interrupt may end the launch."
 
-    GRACE = 0.3  # seconds after a first failure, in which its cause may still show itself
-
-    def __init__(self, job: _Job, timeout: float, echo: bool, shown: bool | None):
-        self.job, self.timeout, self.echo = job, timeout, echo
+    def __init__(self, job: _Job, timeout: float, echo: bool, shown: bool | None, heed: Callable[[], None]):
+        self.job, self.timeout, self.echo, self.heed = job, timeout, echo, heed
         self.ranks: list[_Rank] = []
+        self.server: socket.socket | None = None
+        self.records = bytearray()
         self.selector, self.bar = selectors.DefaultSelector(), _Bar(self.ranks, shown)
 
-    def start(self, work: dict) -> None:
-        "Start all ranks."
-        for number in range(self.job.world_size):
-            rank = _Rank(number, work)
-            self.ranks.append(rank)
-            self.selector.register(rank.channel, selectors.EVENT_READ, functools.partial(self.on_message, rank))
-            self.selector.register(rank.output, selectors.EVENT_READ, functools.partial(self.on_output, rank))
-            self.selector.register(rank.process.sentinel, selectors.EVENT_READ, functools.partial(self.on_exit, rank))
-
-    def on_message(self, rank: _Rank) -> None:
-        "A rank has sent something, or closed its side."
+    def on_channel(self, rank: _Rank) -> None:
+        "A rank has sent something, or can be sent something, or has closed its side."
+        if rank.outgoing:
+            rank.send()
+            if not rank.outgoing:
+                self.selector.modify(rank.channel, selectors.EVENT_READ, functools.partial(self.on_channel, rank))
         if not rank.read_messages():
             self.selector.unregister(rank.channel)
 
@@ -635,41 +603,84 @@ class _Run:
         if not rank.printed.is_open:
             self.selector.unregister(rank.output)
 
-    def on_exit(self, rank: _Rank) -> None:
+    def on_record(self) -> None:
+        "The forkserver tells of a rank: its process has begun, or is gone. If the forkserver is gone itself, so are all ranks."
+        try:
+            piece = self.server.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except OSError:
+            piece = b""
+        self.records += piece
+        while len(self.records) >= RECORD.size:
+            what, number, value = RECORD.unpack(self.records[: RECORD.size])
+            del self.records[: RECORD.size]
+            if what == FORKED:
+                self.ranks[number].process = value
+            elif what == ENDED:
+                self.on_exit(self.ranks[number], value)
+        if not piece:
+            self.selector.unregister(self.server)
+            for rank in self.ranks:
+                self.on_exit(rank, None)
+
+    def on_exit(self, rank: _Rank, code: int | None) -> None:
         "A rank's process is gone; what it said before is taken in first."
-        self.selector.unregister(rank.process.sentinel)
         rank.read_messages()
         self.show(rank, rank.printed.rest())
         if not rank.ended:
-            rank.take("dead", [rank.process.exitcode])
+            rank.take("dead", [code])
 
     def show(self, rank: _Rank, lines: list[str]) -> None:
         "Print lines marked by their rank."
-        if self.echo and lines:
+        if self.echo and lines and sys.stdout is not None:
             for line in lines:
                 self.bar.write(f"[{rank.rank}] {line}")
             sys.stdout.flush()
+
+# %% ../../nbs/source/parallel/processes.ipynb #cc55343f
+class _Run(_Watched):
+    "The ranks of one launch, from their start to their end."
+
+    GRACE = 0.3  # seconds after a first failure, in which its cause may still show itself
+
+    def start(self, world: memoryview) -> None:
+        "Start all ranks. world: what each of them is to be sent."
+        self.server = _server().begin(self.job.folder)
+        self.server.setblocking(False)
+        self.selector.register(self.server, selectors.EVENT_READ, self.on_record)
+        for number in range(self.job.world_size):
+            rank = _Rank(number, world)
+            self.ranks.append(rank)
+            self.selector.register(rank.channel, selectors.EVENT_READ | selectors.EVENT_WRITE, functools.partial(self.on_channel, rank))
+            self.selector.register(rank.output, selectors.EVENT_READ, functools.partial(self.on_output, rank))
+        ask_for_ranks(self.server, [(rank.their_channel.fileno(), rank.their_output) for rank in self.ranks])
+        for rank in self.ranks:
+            rank.let_go()
 
     def wait(self, seconds: float) -> None:
         "Handle what arrives within `seconds`, or return after the first of it."
         for key, _ in self.selector.select(max(0.0, min(seconds, 0.1))):
             key.data()
         self.bar.draw()
+        self.heed()
 
 # %% ../../nbs/source/parallel/processes.ipynb #7d01822d
 def _close(run: _Run) -> None:
-    "End whatever still runs, and leave nothing behind."
-    for rank in run.ranks:
-        _end_process(rank.process)
-    run.bar.close()
+    "Let the forkserver end whatever still runs, wait until it has, and leave nothing behind."
+    if run.server is not None:
+        with contextlib.suppress(OSError):
+            run.server.shutdown(socket.SHUT_WR)  # a process that was forked meanwhile may have a copy
+        forked = any(rank.process is not None for rank in run.ranks)
+        run.server.settimeout(10 if forked else 0.2)  # a forkserver that still imports PyTorch has not forked anything, and will not
+        with contextlib.suppress(OSError):
+            while run.server.recv(1 << 16):
+                pass
+        run.server.close()
     run.selector.close()
     for rank in run.ranks:
-        rank.channel.close()
-        rank.output.close()
-    for rank in run.ranks:
-        rank.process.join(10)
-        with contextlib.suppress(ValueError):  # not even SIGKILL has ended it yet
-            rank.process.close()
+        rank.close()
+    run.bar.close()
 
 # %% ../../nbs/source/parallel/processes.ipynb #063f7a48
 def _watch(run: _Run) -> list[bytes]:
@@ -693,7 +704,8 @@ def _deadline(run: _Run, begun: float) -> float:
     "When patience ends: `timeout` after the last sign of life, and not before all ranks had time to start."
     if any(rank.state == "starting" for rank in run.ranks):
         return begun + max(120.0, run.timeout)
-    return max(rank.sign for rank in run.ranks) + run.timeout
+    waits_for_results = all(rank.state in ("returned", "done") for rank in run.ranks)
+    return max(rank.sign for rank in run.ranks) + (max(600.0, run.timeout) if waits_for_results else run.timeout)
 
 # %% ../../nbs/source/parallel/processes.ipynb #f3fc757f
 def _fate(rank: _Rank) -> str:
@@ -701,7 +713,9 @@ def _fate(rank: _Rank) -> str:
     if rank.state == "raised":
         return f"raised {rank.content['said']}"
     code = rank.content
-    if code is not None and code < 0:
+    if code is None:
+        return "was ended, since the forkserver, which all ranks are children of, is gone: it was killed, or memory ran out"
+    if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else "unknown"
         return f"was killed by signal {-code} ({name})" + (": kill -9, or out of memory" if code == -signal.SIGKILL else "")
     return f"ended with exit code {code} before it returned anything"
@@ -732,7 +746,7 @@ def _blame(run: _Run) -> RankError:
     known["exit_code"] = first.content if first.state == "dead" and (first.content or 0) >= 0 else None
     if first.state == "raised":
         known["traceback"] = _with_cell_names(first.content["traceback"])
-        known["exception"] = pickle.loads(first.content["exception"]) if first.content["exception"] else None
+        known["exception"] = _loaded(first.content["exception"])
         parts += [known["traceback"]] if "\n" in known["traceback"] else []
     parts.append(_printed(first))
     same = [rank for rank, fate in others.items() if fate == _fate(first).split("\n")[0]]
@@ -740,18 +754,28 @@ def _blame(run: _Run) -> RankError:
         parts.append(f"the same happened in rank{'s' * (len(same) > 1)} {', '.join(map(str, same))}")
     return RankError("\n".join(parts), rank=first.rank, output="\n".join(first.printed.lines), others=others, **known)
 
+
+def _loaded(exception: bytes | None) -> BaseException | None:
+    "A rank's exception, if this process can load it: what a rank imports, others may not find."
+    try:
+        return pickle.loads(exception) if exception else None
+    except Exception:
+        return None
+
 # %% ../../nbs/source/parallel/processes.ipynb #26628c58
 def _hang(run: _Run) -> RankTimeout:
     "Ask every rank where it is, and make an error of the answers."
-    hung = [rank for rank in run.ranks if not rank.ended]
+    hung = [rank for rank in run.ranks if not rank.ended and rank.state != "returned"] or [rank for rank in run.ranks if not rank.ended]
     for rank in hung:
         rank.place = None
         with contextlib.suppress(OSError):
-            rank.channel.send(b"?")
+            if not rank.outgoing:
+                rank.channel.send(b"?")
     _wait_for_answers(run, hung, 0.7)
     for rank in hung:
-        if rank.place is None and rank.process.exitcode is None:
-            os.kill(rank.process.pid, signal.SIGUSR1)  # no thread of it can run, but this makes faulthandler print its stack
+        if rank.place is None and rank.process is not None and not rank.ended:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rank.process, signal.SIGUSR1)  # no thread of it can run, but this makes faulthandler print its stack
     _wait_for_answers(run, hung, 0.3)
     for rank in run.ranks:
         run.show(rank, rank.printed.rest())
@@ -771,7 +795,8 @@ def _wait_for_answers(run: _Run, ranks: list[_Rank], seconds: float) -> None:
 def _answer(rank: _Rank, hung: bool) -> Waiting:
     "What a rank said of itself when time was up, or that it said nothing."
     if not hung:
-        return Waiting(rank.rank, "finished", detail=f"has finished, {rank.seconds:.1f} s after its start")
+        late = ", and its result is on its way" if rank.state == "returned" else ""
+        return Waiting(rank.rank, "finished", detail=f"has finished, {rank.seconds:.1f} s after its start{late}")
     if rank.place is None:
         return Waiting(rank.rank, "silent", detail="does not answer: it is stopped, or in code that lets no other thread run; it may have printed its stack")
     places = tuple(Place(file, line, name, linecache.getline(file, line).strip()) for file, line, name in rank.place["places"])
@@ -841,14 +866,17 @@ def _unsendable(fn: Callable, args: tuple, kwargs: dict) -> str:
     return "fn"
 
 
-def _pickled_call(fn: Callable, args: tuple, kwargs: dict) -> bytes:
-    "The function and its arguments as bytes. Raises `TypeError` that names what cannot be sent."
+def _pickled_call(fn: Callable, args: tuple, kwargs: dict) -> tuple[bytes, set[str]]:
+    "The function, its arguments and what of the notebook they use, as bytes, and the modules that they name. Raises `TypeError` that names what cannot be sent."
     module = getattr(fn, "__module__", None)
     with _sent_by_value(module) if module and not _can_be_imported(module) else contextlib.nullcontext():
         try:
-            return _dumps((fn, args, kwargs))
+            with io.BytesIO() as file:
+                pickler = _Pickler(file)
+                pickler.dump((fn, args, kwargs, pickler.defined))  # the last one is full when its turn comes
+                return file.getvalue(), pickler.modules
         except Exception as error:
-            raise TypeError(f"{_unsendable(fn, args, kwargs)} cannot be sent to another process: {error}") from None
+            raise TypeError(f"{_unsendable(fn, args, kwargs)} cannot be sent to another process: {_words(error)}") from None
 
 # %% ../../nbs/source/parallel/processes.ipynb #ca0379f6
 def _environment(world_size: int) -> dict[str, str]:
@@ -858,15 +886,118 @@ def _environment(world_size: int) -> dict[str, str]:
     return usual | dict(os.environ) | {"WORLD_SIZE": str(world_size), "LOCAL_WORLD_SIZE": str(world_size)}
 
 # %% ../../nbs/source/parallel/processes.ipynb #e1c55f27
+_ROOM = 1 << 20  # bytes: what ranks write there is far less, even with many groups
+
+
+def _has_room(folder: str) -> bool:
+    "Whether files can be written in `folder`: a disk may be full, or may be mounted for reading only."
+    try:
+        free = os.statvfs(folder)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+        return free.f_bavail * free.f_frsize >= _ROOM
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
 def _meeting_place() -> Iterator[str]:
-    "A new folder, in memory where there is such a place, that is gone afterwards."
-    shared = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
-    folder = tempfile.mkdtemp(prefix=f"fsdl_course-{os.getpid()}-", dir=shared)
+    "A new folder, in memory where there is such a place with room, that is gone afterwards. Raises OSError if nothing can be written anywhere."
+    places = ["/dev/shm", *tempfile._candidate_tempdir_list()]
+    place = next(filter(_has_room, places), None)
+    if place is None:
+        raise OSError(errno.ENOSPC, f"launch: ranks meet in a file, and {', '.join(places)} have no room for one: free some, or set TMPDIR to a folder that has some")
+    folder = tempfile.mkdtemp(prefix=f"fsdl_course-{os.getpid()}-", dir=place)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+# %% ../../nbs/source/parallel/processes.ipynb #1b12c556
+@contextlib.contextmanager
+def _interrupts_noted() -> Iterator[Callable[[], None]]:
+    "For this long, an interrupt is noted and not raised; the function that comes with it raises what was noted, and so does the end."
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):  # no interrupt is raised in this thread anyhow
+        yield lambda: None
+        return
+    noted = []
+
+    def heed() -> None:
+        if noted:
+            noted.clear()
+            usual(signal.SIGINT, sys._getframe())
+
+    signal.signal(signal.SIGINT, lambda *_: noted.append(True))
+    try:
+        yield heed
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        heed()
+
+# %% ../../nbs/source/parallel/processes.ipynb #210ab0ae
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    "A piece of code and all that is defined inside it."
+    yield code
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _codes(inner)
+
+
+def _functions(module: types.ModuleType) -> Iterator[types.FunctionType]:
+    "The functions and methods that a module defines in its file."
+    for value in list(vars(module).values()):
+        own_class = isinstance(value, type) and value.__module__ == module.__name__
+        for found in [value, *vars(value).values()] if own_class else [value]:
+            found = found.fget if isinstance(found, property) else getattr(found, "__func__", found) if isinstance(found, staticmethod | classmethod) else found
+            found = inspect.unwrap(found) if isinstance(found, types.FunctionType) else None
+            if isinstance(found, types.FunctionType) and found.__module__ == module.__name__ and found.__code__.co_filename == module.__file__:
+                yield found
+
+
+_SEEN: dict[str, tuple] = {}  # what was known of a module's file when it was looked at, and whether it was the same then
+
+
+def _was_edited(module: types.ModuleType) -> bool:
+    "Whether a module's file gives other code than the module has."
+    try:
+        about = os.stat(module.__file__)
+        state = (id(module.__spec__), about.st_mtime_ns, about.st_size)
+        seen = _SEEN.get(module.__name__)
+        if seen is None or seen[0] != state:
+            with open(module.__file__, "rb") as file:
+                now = set(_codes(compile(file.read(), module.__file__, "exec", dont_inherit=True)))
+            same = all(function.__code__ in now for function in _functions(module))
+            # The values of a module that has been looked at before, and not been imported since, can't have changed with its file
+            same = same and (seen is None or seen[0][0] != state[0])
+            _SEEN[module.__name__] = seen = (state, same)
+        return not seen[1]
+    except SyntaxError:
+        return True
+    except (OSError, ValueError):
+        return False
+
+
+def _warn_of_edits(names: set[str]) -> None:
+    "Warn of modules that ranks will import, and whose files were edited after they were imported here."
+    for name in sorted(names):
+        module = sys.modules.get(name)
+        file = getattr(module, "__file__", None)
+        plain = type(getattr(module, "__loader__", None)) is SourceFileLoader  # others, such as pytest's, may change the code
+        if plain and isinstance(file, str) and not _is_library(file) and _can_be_imported(name) and _was_edited(module):
+            warnings.warn(f"{file} was edited after it was imported here: the ranks run it as it is now, and this process still has the version before. "
+                          f"importlib.reload({name}) brings it up to date (in notebooks, %autoreload does it by itself)", RuntimeWarning, stacklevel=3)
+
+# %% ../../nbs/source/parallel/processes.ipynb #1b04bfb3
+def _result(rank: int, pickled: bytes, seed: int) -> object:
+    "What a rank returned. Raises `RankError` if this process can't load it."
+    try:
+        return pickle.loads(pickled)
+    except Exception as error:
+        failed = RankError(f"rank {rank} returned what can't be loaded here, in the process that called launch: {_words(error)}\n"
+                           "A class that only a rank can import stays there: return numbers, lists, tensors, or an object of a class that is known here", rank=rank)
+        failed.seed = seed
+        raise failed from error
 
 # %% ../../nbs/source/parallel/processes.ipynb #20c5fac7
 def launch(fn: Callable, world_size: int, *args: object, timeout: float | None = None, device: str = "cpu", threads: int | None = None,
@@ -880,26 +1011,24 @@ def launch(fn: Callable, world_size: int, *args: object, timeout: float | None =
 
     Raises `RankError` if a rank raises or dies, `RankTimeout` (which says where each rank waits) if they hang, and
     `TypeError` or `ValueError` for arguments that cannot be used, and `RuntimeError` on Windows or inside a rank. However it ends, no rank is left.
+
+    Functions and classes of a module that can be imported are imported by the ranks: if its file was edited, they run the new version, and a `RuntimeWarning` says so.
     """
     world_size, timeout, threads, seed = _checked(fn, world_size, timeout, device, threads, seed)
-    call = _pickled_call(fn, args, kwargs)
-    with _meeting_place() as folder:
-        job = _Job(world_size, call, folder, os.getpid(), device, threads, seed, _cell_sources())
+    call, modules = _pickled_call(fn, args, kwargs)
+    _warn_of_edits(modules)
+    with _interrupts_noted() as heed, _meeting_place() as folder:
+        job = _Job(world_size, call, folder, device, threads, seed, _cell_sources())
         with _sent_by_value(__name__), _sent_by_value(seed_generators.__module__):  # importing this course takes longer than starting a rank, and not every rank needs it
-            rank_main = _dumps(functools.partial(_rank_main, job))
-        work = {
-            "work": rank_main,
-            "environment": _environment(world_size),
-            "folder": os.getcwd(),
-            "path": [entry or os.getcwd() for entry in sys.path],
-        }
-        run = _Run(job, timeout, echo, progress)
+            work = _dumps(functools.partial(_rank_main, job))
+        world = pickle.dumps({"work": work, "environment": _environment(world_size), "folder": os.getcwd(), "path": [entry or os.getcwd() for entry in sys.path]})
+        run = _Run(job, timeout, echo, progress, heed)
         try:
-            run.start(work)
+            run.start(memoryview(len(world).to_bytes(8, "little") + world))
             results = _watch(run)
         except RankError as error:
             error.seed = seed
             raise
         finally:
             _close(run)
-    return [pickle.loads(result) for result in results]
+    return [_result(rank, result, seed) for rank, result in enumerate(results)]
