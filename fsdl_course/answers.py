@@ -11,6 +11,7 @@ import functools
 import inspect
 import math
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, FunctionType, ModuleType
 
@@ -52,7 +53,8 @@ def uses(answer: object) -> list[object]:
                 values = [known.get(name, function.__globals__.get(name, getattr(builtins, name, None))) for name in code.co_names + code.co_freevars]
                 modules = [value for value in values if isinstance(value, ModuleType)]
                 modules += [module for name in code.co_names if (module := _module(name))]
-                parts = [getattr(module, name, None) for module in modules for name in code.co_names]
+                with warnings.catch_warnings(action="ignore"):  # of names that a module is about to give up
+                    parts = [getattr(module, name, None) for module in modules for name in code.co_names]
                 for value in [*values, *parts]:
                     if value is None or isinstance(value, ModuleType):
                         continue
