@@ -3,9 +3,13 @@ import functools
 import json
 import math
 import os
+import random
 import resource
+import shutil
 import signal
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -14,6 +18,7 @@ from torch import nn
 
 from fsdl_course.parallel.checkpoint import boxes, contents
 from fsdl_course.parallel.data import largest_difference
+from fsdl_course.parallel.jobs import summed_cross_entropy
 from fsdl_course.parallel.processes import RankError
 from fsdl_course.parallel.training import find_checkpoint, is_whole, train
 from fsdl_course.spec import Layout, Transformer
@@ -135,7 +140,61 @@ def test_a_crash_while_saving_leaves_the_last_good_checkpoint(tmp_path, layout, 
     assert find_checkpoint(tmp_path) == tmp_path / "step-000002"
     resumed = run(layout, resume=tmp_path, checkpoint=tmp_path, every=2)
     hold_to_one_that_never_stopped(resumed, layout, tmp_path)
-    assert find_checkpoint(tmp_path) == tmp_path / "step-000004" and unfinished.exists()
+    assert find_checkpoint(tmp_path) == tmp_path / "step-000004" and not unfinished.exists()
+
+
+# %% ../nbs/source/parallel/checkpoint.ipynb #ea6636ca
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two_steps")
+    run("zero 1", steps=2, checkpoint=folder, every=1)
+    return folder
+
+
+def copied(folder, place, step=2):
+    return Path(shutil.copytree(folder / f"step-{step:06d}", place / f"step-{step:06d}"))
+
+
+def test_any_flipped_bit_in_any_file_is_noticed(two_steps, tmp_path):
+    there = copied(two_steps, tmp_path)
+    assert is_whole(there)
+    for path in sorted(there.iterdir()):
+        right = path.read_bytes()
+        # every byte of the small file, and many places of the others
+        for number, place in enumerate(range(0, len(right), 1 if path.name == "SHA256SUMS" else max(1, len(right) // 40))):
+            path.write_bytes(right[:place] + bytes([right[place] ^ 1 << number % 8]) + right[place + 1 :])
+            assert not is_whole(there), (path.name, place)
+        path.write_bytes(right)
+    assert is_whole(there)
+
+
+def swap(one, other):
+    one.rename(one.with_name("aside"))
+    other.rename(one)
+    one.with_name("aside").rename(other)
+
+
+CHANGES = {
+    "cut off": (lambda there, _: os.truncate(there / "__1_0.distcp", 1000), "not as they were written: __1_0.distcp"),
+    "missing": (lambda there, _: (there / "__0_0.distcp").unlink(), "__0_0.distcp missing"),
+    "no index": (lambda there, _: (there / ".metadata").unlink(), ".metadata missing"),
+    "of another step": (lambda there, before: shutil.copy(before / "__1_0.distcp", there), "not as they were written: __1_0.distcp"),
+    "of another rank": (lambda there, _: swap(there / "__0_0.distcp", there / "__1_0.distcp"), "not as they were written: __0_0.distcp, __1_0.distcp"),
+    "all of another step": (lambda there, before: shutil.copytree(before, there, dirs_exist_ok=True), "run.json says that it is of step 1"),
+    "edited": (lambda there, _: (there / "run.json").write_text((there / "run.json").read_text().replace("0.001", "0.002")), "not as they were written: run.json"),
+    "without checksums": (lambda there, _: (there / "SHA256SUMS").unlink(), "a checkpoint of an earlier version, which nobody can check"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_changed_checkpoint_is_not_resumed_and_the_reason_is_said(two_steps, tmp_path, what):
+    change, says = CHANGES[what]
+    change(copied(two_steps, tmp_path), two_steps / "step-000001")
+    with pytest.raises(FileNotFoundError, match=says):
+        run("zero 1", resume=tmp_path)
+    copied(two_steps, tmp_path, step=1)
+    with pytest.warns(UserWarning, match=f"step-000001 is taken, since a later checkpoint is damaged: step-000002: .*{says}"):
+        assert find_checkpoint(tmp_path) == tmp_path / "step-000001"
 
 
 # %% ../nbs/source/parallel/checkpoint.ipynb #3df0368d
@@ -160,3 +219,77 @@ def test_any_modules_buffers_and_frozen_parameters_are_saved_too(tmp_path):
     assert resumed.weights["1.num_batches_tracked"] == 4 and resumed.replicas_agree
     written = {piece.name for piece in contents(tmp_path / "step-000002")}
     assert {"model.1.running_mean", "model.2.weight"} <= written and "optim.state.2.weight.exp_avg" not in written
+
+
+# %% ../nbs/source/parallel/checkpoint.ipynb #41a79050
+def network(activation=nn.Tanh, change=lambda module: module):
+    "What a cell of a notebook defines: each call gives another function, of the same name."
+    def make():
+        return change(nn.Sequential(nn.Linear(6, 8), activation(), nn.Dropout(0.25), nn.Linear(8, 3)))
+    return make
+
+
+class StopsGradients(nn.Module):
+    "Gives what Tanh gives, and lets no gradient through."
+
+    def forward(self, x):
+        return torch.tanh(x.detach())
+
+
+def freeze(module):
+    module[0].weight.requires_grad_(False)
+    return module
+
+
+def other_rows(step):
+    return rows(step + 100)
+
+
+def twice_the_loss(outputs, targets):
+    return 2 * summed_cross_entropy(outputs, targets)
+
+
+PAIR = Layout(dp=2, zero=1, micro_batch=4, precision="float64")
+
+
+@pytest.fixture(scope="module")
+def saved_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved_run")
+    train(network(), PAIR, data=rows, steps=3, checkpoint=folder)
+    return folder
+
+
+@pytest.mark.parametrize("model, options, says", [
+    (network(), {"data": other_rows}, r"data\(0\) gives another batch"),
+    (network(), {"loss": twice_the_loss}, "trained with another model or loss: the loss"),
+    (network(nn.ReLU), {}, "trained with another model or loss: the model's function is another"),
+    (network(StopsGradients), {}, "trained with another model or loss"),
+    (network(change=lambda module: module[:2].append(nn.Dropout(0.5)).append(module[3])), {}, "the model's function is another"),
+    (network(change=freeze), {}, "of another model: 0.weight is trained float64 .* there, and frozen float64 .* here"),
+    (network(change=lambda module: module[:1].append(nn.Linear(8, 3))), {}, "of another model: 1.bias is no tensor there"),
+])
+def test_another_run_is_refused_with_what_differs(saved_run, model, options, says):
+    with pytest.raises(RankError, match=says):
+        train(model, PAIR, **{"data": rows, "steps": 4, "resume": saved_run, **options})
+
+
+def test_the_same_functions_made_again_are_the_same_run(saved_run):
+    resumed = train(network(), PAIR, data=lambda step: rows(step), loss=lambda outputs, targets: summed_cross_entropy(outputs, targets), steps=5, resume=saved_run)
+    whole = train(network(), PAIR, data=rows, steps=5)
+    assert resumed.losses == whole.losses and resumed.difference(whole) == 0
+
+
+# %% ../nbs/source/parallel/checkpoint.ipynb #9c308eb2
+class Noisy(nn.Linear):
+    "Draws from all three generators, as other people's code may."
+
+    def forward(self, x):
+        noise = torch.from_numpy(np.random.standard_normal(x.shape)) + random.gauss(0, 1) + torch.randn(())
+        return super().forward(x + noise)
+
+
+def test_every_generator_goes_on_where_it_was(tmp_path):
+    layout = Layout(dp=2, micro_batch=4, precision="float64")
+    whole = train(lambda: Noisy(6, 3), layout, data=rows, steps=4, checkpoint=tmp_path, every=3)
+    resumed = train(lambda: Noisy(6, 3), layout, data=rows, steps=4, resume=tmp_path / "step-000003")
+    assert resumed.losses[3:] == whole.losses[3:] and resumed.difference(whole) == 0

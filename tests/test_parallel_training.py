@@ -132,7 +132,8 @@ def test_the_latest_whole_checkpoint_is_found_among_others(tmp_path):
     with open(next((tmp_path / "step-000003").glob("*.distcp")), "r+b") as file:
         file.truncate(100)  # a copy that broke off
     (tmp_path / "step-000002" / "run.json").write_text("{")
-    assert find_checkpoint(tmp_path) == tmp_path / "step-000001"
+    with pytest.warns(UserWarning, match="step-000001 is taken, since a later checkpoint is damaged: step-000003: .*; step-000002: "):
+        assert find_checkpoint(tmp_path) == tmp_path / "step-000001"
     with pytest.raises(FileNotFoundError, match="with all of its files"):
         find_checkpoint(tmp_path / "step-000003")
 

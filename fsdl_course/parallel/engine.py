@@ -28,9 +28,9 @@ from ..schedules import Schedule
 from ..spec import Transformer
 
 # %% ../../nbs/source/parallel/engine.ipynb #9c34e8e0
-def make_parts(job: Job, mesh: Mesh, stage: int, group: dist.ProcessGroup | None) -> dict[int, nn.Module]:
-    "The parts of the model that a rank has: {chunk: module}. Every rank begins with the whole model, so all begin alike."
-    module, layout = job.module(), job.layout
+def make_parts(job: Job, module: nn.Module, mesh: Mesh, stage: int, group: dist.ProcessGroup | None) -> dict[int, nn.Module]:
+    "The parts of the whole model `module` that a rank has: {chunk: module}. Every rank begins with the whole model, so all begin alike."
+    layout = job.layout
     if not isinstance(job.model, Transformer):
         return {0: module}
     chunks = layout.pp * layout.virtual_stages
@@ -43,11 +43,11 @@ def make_parts(job: Job, mesh: Mesh, stage: int, group: dist.ProcessGroup | None
 class Spread(Worker):
     "What one rank of a run on a mesh has: its parts of the model, its shards of their states, and its place in the schedule."
 
-    def __init__(self, job: Job):
+    def __init__(self, job: Job, module: nn.Module | None = None):
         self.job, self.mesh = job, Mesh.of(job.layout)
         self.here = self.mesh.coordinates(dist.get_rank())
         self.groups = {axis: make_groups(self.mesh.lines(axis)) for axis in AXES}
-        self.parts = make_parts(job, self.mesh, self.here.pp, self.groups["tp"])
+        self.parts = make_parts(job, job.module() if module is None else module, self.mesh, self.here.pp, self.groups["tp"])
         self.module = nn.ModuleDict({str(number): part for number, part in self.parts.items()})
         split = list(self.parts.values()) if job.layout.tp > 1 else []
         self.cuts = {name: dim for part in split for name, dim in cuts(part).items()}

@@ -234,7 +234,10 @@ def attempt_once(model: Any, layout: Layout, data: Batches, options: dict[str, A
         ended = time.monotonic()
         new = {step: path for step, path in checkpoints(folder).items() if step not in before and is_whole(path)}
         saved = {step: json.loads((path / "run.json").read_text(encoding="utf-8"))["seconds"] for step, path in new.items()}
-        return Attempt(layout, max(before, default=0), begun, ended, diary.read(), saved, cause), outcome
+        first = max(before, default=0)
+        # A run that goes on asks for some earlier batches again, to see whether they are the same.
+        moments = {rank: {step: moment for step, moment in steps.items() if step >= first} for rank, steps in diary.read().items()}
+        return Attempt(layout, first, begun, ended, moments, saved, cause), outcome
 
 # %% ../../nbs/source/parallel/faults.ipynb #5c1d9d5b
 def young_interval(saving: float, between: float) -> float:
