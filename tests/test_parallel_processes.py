@@ -549,7 +549,7 @@ def test_a_script_beside_us_interrupted_and_killed(tmp_path):
 # %% ../nbs/source/parallel/processes.ipynb #63a2f6a8
 # As in a notebook: what is launched stands in `__main__`, and uses its neighbours
 SCRIPT_WITH_CLASSES = """
-import concurrent.futures, io, os, signal, subprocess, sys, threading, time
+import concurrent.futures, io
 import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
@@ -574,6 +574,35 @@ def saved():
 def pooled():
     with concurrent.futures.ProcessPoolExecutor(2) as pool:
         return list(pool.map(double, range(3)))
+
+for work in (own, collated, gathered, saved, pooled):
+    one, two = launch(work, 2, echo=False)
+    assert one == two, (one, two)
+    print(work.__name__, one, flush=True)
+print("pinned", launch(own, 1, persistent_workers=True)[0], flush=True)
+"""
+
+
+def started(tmp_path, text):
+    "A script in another process."
+    import fsdl_course
+
+    (tmp_path / "script.py").write_text(text)
+    environment = os.environ | {"PYTHONPATH": str(Path(fsdl_course.__file__).parents[1]), "FSDL_TEST_SCRIPT": str(tmp_path)}
+    return subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_what_a_notebook_defines_can_be_used_by_all_that_pickles_by_name(tmp_path):
+    with started(tmp_path, SCRIPT_WITH_CLASSES) as script:
+        assert script.communicate()[0].splitlines() == [
+            "own [[0, 1], [2, 3]]", "collated [[0, 1], [2, 3]]", "gathered [(4, 6), (4, 6)]", "saved 4", "pooled [0, 2, 4]", "pinned [[0, 1], [2, 3]]",
+        ]
+
+
+# %% ../nbs/source/parallel/processes.ipynb #a4b940d8
+SCRIPT_THAT_FORGETS = """
+import os, subprocess, sys, time
+from fsdl_course.parallel import launch
 def forgets():
     "Leave processes behind in every way that there is."
     subprocess.Popen(["sleep", "1234"])
@@ -585,12 +614,6 @@ def forgets():
     os.wait()
     print("begun", flush=True)
     time.sleep(float(os.environ.get("FORGET", 0)))
-
-for work in (own, collated, gathered, saved, pooled):
-    one, two = launch(work, 2, echo=False)
-    assert one == two, (one, two)
-    print(work.__name__, one, flush=True)
-print("pinned", launch(own, 1, persistent_workers=True)[0], flush=True)
 launch(forgets, 2, echo=False)
 print("forgot", flush=True)
 sys.stdin.readline()
@@ -599,7 +622,6 @@ launch(forgets, 2)
 """
 
 
-# %% ../nbs/source/parallel/processes.ipynb #a4b940d8
 def family_of(script):
     "Processes that have the script's name in their environment: it, its forkserver, and ranks; zombies have none any more."
     found = []
@@ -614,19 +636,9 @@ def forgotten(script):
     return [process for process in family_of(script) if "1234" in process.cmdline()]
 
 
-def started(tmp_path, text):
-    "A script in another process."
-    import fsdl_course
-
-    (tmp_path / "script.py").write_text(text)
-    environment = os.environ | {"PYTHONPATH": str(Path(fsdl_course.__file__).parents[1]), "FSDL_TEST_SCRIPT": str(tmp_path)}
-    return subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def test_what_a_notebook_defines_can_be_used_by_workers_and_what_ranks_forget_ends(tmp_path):
-    with started(tmp_path, SCRIPT_WITH_CLASSES) as script:
-        said = [script.stdout.readline().strip() for _ in range(7)]
-        assert said == ["own [[0, 1], [2, 3]]", "collated [[0, 1], [2, 3]]", "gathered [(4, 6), (4, 6)]", "saved 4", "pooled [0, 2, 4]", "pinned [[0, 1], [2, 3]]", "forgot"]
+def test_what_ranks_leave_behind_ends_with_their_launch(tmp_path):
+    with started(tmp_path, SCRIPT_THAT_FORGETS) as script:
+        assert script.stdout.readline() == "forgot\n"
         assert not forgotten(str(tmp_path)) or sys.platform != "linux"
         script.stdin.write("\n")
         script.stdin.flush()
