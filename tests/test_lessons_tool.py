@@ -7,6 +7,7 @@ import pytest
 from fsdl_course.handout import hand_out
 from tools import lessons
 from tools.files import ROOT
+from tools.run import kernel_of
 
 
 def md(source: str) -> dict:
@@ -87,3 +88,11 @@ def test_a_part_fits_its_minutes_and_moves_on(monkeypatch):
         seen |= set(part)
     assert seen == set(every)
     assert lessons.a_part(every, 1000)[0] == every[-1] and len(lessons.a_part(every, 1000)) == len(every)
+
+
+def test_a_lesson_runs_in_its_own_kernel_and_a_missing_one_is_named(tmp_path, monkeypatch):
+    assert kernel_of({"kernelspec": {"name": "fsdl-extras"}}) == "fsdl-extras"
+    assert kernel_of({"kernelspec": {"name": "someone-else"}}) == kernel_of({}) == "python3"
+    original, copy = shelf_and_desk(tmp_path, py("print(1)", "1\n"))
+    monkeypatch.setattr(lessons, "kernel_of", lambda metadata: "no-such-kernel")
+    assert lessons.try_copy(copy, original) == ["there is no kernel fsdl-extras here: make extras installs it"]

@@ -17,15 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+from jupyter_client.kernelspec import NoSuchKernel
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 from fsdl_course.handout import directives, hand_out, is_learners, lessons, read_notebook
 from tools.files import ROOT
-from tools.run import COSTS, TIMEOUT, what_failed
+from tools.run import COSTS, TIMEOUT, WITHOUT_KERNEL, kernel_of, what_failed
 
 # Code that takes times which a busy machine would spoil
-MEASURES = re.compile(r"perf_counter|\btimeit\b|measure_here|measure_link|measured_seconds|seconds_of")
+MEASURES = re.compile(r"perf_counter|\btimeit\b|measure_here|measure_link|measured_seconds|seconds_of|\bparity\(")
 # Prose about what only the original has
 LACKS = re.compile(r"\b(?:tests?|mutants?) (?:below|above|that follows?|at the end)\b|%%ipytest|#\| (?:mutant|copy|export)")
 
@@ -86,7 +87,7 @@ def try_copy(path: Path, original: Path) -> list[str]:
     "Run the copy at `path` where it lies; everything that is wrong."
     wrong = lost_outputs(read_notebook(original), read_notebook(path)) + dangling(read_notebook(path), path.parent)
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}, extra_arguments=["--log-level=ERROR"])
+    client = NotebookClient(notebook, timeout=TIMEOUT, kernel_name=kernel_of(notebook.metadata), resources={"metadata": {"path": str(path.parent)}}, extra_arguments=["--log-level=ERROR"])
     with tempfile.TemporaryDirectory() as scratch:
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
@@ -95,6 +96,8 @@ def try_copy(path: Path, original: Path) -> list[str]:
         }
         try:
             client.execute(env=environment)
+        except NoSuchKernel:
+            return [*wrong, WITHOUT_KERNEL]
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             return [*wrong, what_failed(error)]
     ran = json.loads(nbformat.writes(notebook))

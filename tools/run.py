@@ -16,6 +16,7 @@ from pathlib import Path
 
 import nbformat
 import psutil
+from jupyter_client.kernelspec import NoSuchKernel
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbdev.clean import nbdev_clean
@@ -26,6 +27,8 @@ from tools.files import ROOT, notebooks
 COSTS = ROOT / "nbs" / "_costs.json"
 SKIPPED = "skip-execution"  # nbclient's own word
 TIMEOUT = 900  # seconds for one cell
+EXTRAS = "fsdl-extras"  # the kernel of the environment with other frameworks, trackers and clusters' clients
+WITHOUT_KERNEL = f"there is no kernel {EXTRAS} here: make extras installs it"
 
 
 @dataclass
@@ -107,6 +110,11 @@ def tidy(notebook) -> None:
         cell.outputs = [output for output in merged if output.output_type != "stream" or output.text.strip()]
 
 
+def kernel_of(metadata: dict) -> str:
+    "The kernel that a notebook is run in: that of `make extras` if it says so, else the course's own."
+    return EXTRAS if metadata.get("kernelspec", {}).get("name") == EXTRAS else "python3"
+
+
 def execute(notebook, folder: Path) -> Cost:
     "Run the notebook's cells in a new kernel that works in `folder`, filling in their outputs."
     for cell in notebook.cells:
@@ -116,7 +124,7 @@ def execute(notebook, folder: Path) -> Cost:
     client = NotebookClient(
         notebook,
         timeout=TIMEOUT,
-        kernel_name="python3",
+        kernel_name=kernel_of(notebook.metadata),
         resources={"metadata": {"path": str(folder)}},
         extra_arguments=["--log-level=ERROR"],
     )
@@ -186,6 +194,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{name} ...", end=" ", flush=True)
         try:
             cost = run_notebook(path)
+        except NoSuchKernel:
+            failed += 1
+            print(f"FAILED\n{WITHOUT_KERNEL}\n")
+            continue
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             failed += 1
             print(f"FAILED\n{what_failed(error)}\n")

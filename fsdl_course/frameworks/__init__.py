@@ -8,10 +8,11 @@ __all__ = []
 # %% ../../nbs/source/frameworks/index.ipynb #0f8935fe
 from ..lazy import attach
 
-# %% ../../nbs/source/frameworks/index.ipynb #d24f26da
+# %% ../../nbs/source/frameworks/index.ipynb #deb00f1f
 _NAMES = {
     "digits": ["digits", "Digits", "first_weights"],
     "autograd": ["Tensor", "backward", "graph"],
+    "parity": ["Job", "run"],
 }
 
 # %% ../../nbs/source/frameworks/index.ipynb #c6f2ce83
