@@ -312,9 +312,8 @@ def hold_to_one_device(ranks, options, *styles):
         assert relative_difference(weights, style_weights(style, None)) <= 1e-10, style
 
 
-@WAYS
-def test_layers_one_after_the_other(ranks, options):
-    hold_to_one_device(ranks, options, Plain)
+def test_layers_one_after_the_other():
+    hold_to_one_device(1, {"zero": 3}, Plain)
 
 
 # %% ../nbs/source/parallel/sharded.ipynb #164c00ec
