@@ -712,7 +712,7 @@ def test_a_process_killed_while_its_ranks_start_leaves_none(tmp_path, seconds):
         script.stdin.flush()
         time.sleep(float(wait))
         script.kill()
-        assert gone(family_of(str(tmp_path)))
+        assert gone(family_of(str(tmp_path))) and not list(Path("/dev/shm").glob(f"fsdl_course-{script.pid}-*"))
 
 
 # %% ../nbs/source/parallel/processes.ipynb #4f3415a7

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RECORD', 'FORKED', 'ENDED', 'AT_ONCE', 'receive', 'enter', 'adopt_orphans', 'die_with_parent', 'parents', 'children',
-           'descendants', 'Launch', 'Family', 'kill', 'Forks', 'Server', 'main', 'Client', 'ask_for_ranks']
+           'descendants', 'Launch', 'Family', 'sweep', 'kill', 'Forks', 'Server', 'main', 'Client', 'ask_for_ranks']
 
 # %% ../../nbs/source/parallel/forkserver.ipynb #4e2f1d69
 import atexit
@@ -23,6 +23,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 import types
@@ -137,10 +138,10 @@ class Launch:
 
 # %% ../../nbs/source/parallel/forkserver.ipynb #84fedda4
 class Family:
-    "The ranks of all launches, as their parent."
+    "The ranks of all launches, as their parent. owner: the process that launches them."
 
-    def __init__(self):
-        self.me, self.adopts = os.getpid(), adopt_orphans()
+    def __init__(self, owner: int):
+        self.owner, self.me, self.adopts = owner, os.getpid(), adopt_orphans()
         self.launches: set[Launch] = set()
 
     def reap(self) -> None:
@@ -180,6 +181,13 @@ class Family:
         for process in [*launch.ranks, *strays]:
             kill(process)
         self.reap()
+
+
+def sweep(owner: int) -> None:
+    "Remove the meeting places that `owner`, who is dead, has made and told nobody of."
+    for place in {"/dev/shm", tempfile.gettempdir()}:
+        for folder in Path(place).glob(f"fsdl_course-{owner}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def kill(process: int) -> None:
@@ -240,8 +248,7 @@ class Forks(Family):
         while self.launches and time.monotonic() < until:
             time.sleep(0.02)
             self.reap()
-        for launch in self.launches:
-            shutil.rmtree(launch.folder, ignore_errors=True)
+        sweep(self.owner)
         os._exit(0)
 
 # %% ../../nbs/source/parallel/forkserver.ipynb #4eceac38
@@ -249,8 +256,8 @@ class Server(Forks):
     "Forks ranks for the process at the other end of `control`, and ends them."
 
     def __init__(self, control: socket.socket, owner: int):
-        super().__init__()
-        self.control, self.owner = control, owner
+        super().__init__(owner)
+        self.control = control
         self.selector = selectors.DefaultSelector()
         self.woken, self.wakes = socket.socketpair()
         self.woken.setblocking(False)
@@ -312,7 +319,13 @@ def main(told: str) -> None:
     sys.path[:] = path
     resource_tracker._resource_tracker._fd = tracker  # the owner's, so that shared memory of killed ranks is released when the owner ends
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGALRM, lambda *_: None if os.getppid() == owner else os._exit(0))
+
+    def look(*_: object) -> None:
+        if os.getppid() != owner:
+            sweep(owner)
+            os._exit(0)
+
+    signal.signal(signal.SIGALRM, look)
     signal.setitimer(signal.ITIMER_REAL, 0.3, 0.3)
     for name in modules:
         try:
