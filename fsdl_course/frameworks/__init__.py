@@ -13,6 +13,7 @@ _NAMES = {
     "digits": ["digits", "Digits", "first_weights"],
     "autograd": ["Tensor", "backward", "graph"],
     "parity": ["Job", "run"],
+    "exchange": ["export", "prove", "save_weights", "load_weights"],
 }
 
 # %% ../../nbs/source/frameworks/index.ipynb #c6f2ce83
