@@ -126,7 +126,7 @@ test-lessons: setup
 	@$(PY) -m tools.lessons $(ARGS)
 
 test-frameworks: extras
-	@$(EXTRAS_PY) -m pytest -m extras --timeout 600 $(or $(ARGS),tests/test_frameworks_*.py)
+	@$(EXTRAS_PY) -m pytest -n $(WORKERS) --dist loadfile -m "extras or slow" --timeout 600 $(or $(ARGS),tests/test_frameworks_*.py)
 
 extras: setup $(EXTRAS_READY) ## Other frameworks, trackers and clusters' clients
 	@$(EXTRAS_PY) -m ipykernel install --prefix $(VENV) --name $(KERNEL) --display-name "Python with extras" >/dev/null

@@ -58,7 +58,7 @@ def test_in_float32_they_agree_as_well_as_float32_can(recipe):
     assert 0 < right.difference(exact) < 1e-3
 
 
-@pytest.mark.parametrize("optimizer, lr, counts", [("sgd", 0.1, (1, 2)), ("adamw", 0.01, (2,))])
+@pytest.mark.parametrize("optimizer, lr, counts", [pytest.param("sgd", 0.1, (1, 2), marks=pytest.mark.slow), ("adamw", 0.01, (2,))])
 def test_the_courses_train_gives_the_same_weights(optimizer, lr, counts):
     recipe = Recipe(steps=50, optimizer=optimizer, lr=lr)
     right = bare(recipe)
@@ -76,9 +76,9 @@ def on_ranks(recipes, ranks):
 
 
 @pytest.mark.parametrize("ranks, recipes", [
-    (2, [CASES[0], CASES[1], Recipe(steps=24, size=480, accumulate=2, clip=0.05)]),
-    (3, [Recipe(steps=20, optimizer="adamw", lr=0.01, size=18, accumulate=3)]),
-], ids=["two", "three"])
+    pytest.param(2, [CASES[0], CASES[1], Recipe(steps=24, size=480, accumulate=2, clip=0.05)], id="two", marks=pytest.mark.slow),
+    pytest.param(3, [Recipe(steps=20, optimizer="adamw", lr=0.01, size=18, accumulate=3)], id="three"),
+])
 def test_ranks_give_the_bare_loops_weights(ranks, recipes):
     for ours in on_ranks(recipes, ranks):
         for recipe, runs in zip(recipes, ours):
@@ -87,6 +87,7 @@ def test_ranks_give_the_bare_loops_weights(ranks, recipes):
                 assert run.difference(right) < 1e-10 and np.allclose(run.losses, right.losses, rtol=0, atol=1e-10), recipe
 
 
+@pytest.mark.slow
 def test_what_ranks_cannot_do_is_refused():
     def refused():
         "On each rank: what it says of more devices than there are, and then of a batch that can't be shared out."
@@ -105,13 +106,17 @@ def same(one, other):
     return one.losses == other.losses and all(np.array_equal(one.weights[name], other.weights[name]) for name in other.weights)
 
 
-@pytest.mark.parametrize("stop, more", [(20, {}), (44, {}), (60, {"optimizer": "adam", "lr": 0.01, "accumulate": 4, "clip": 0.5})], ids=str)
+@pytest.mark.parametrize("stop, more", [
+    (20, {}), pytest.param(44, {}, marks=pytest.mark.slow),
+    pytest.param(60, {"optimizer": "adam", "lr": 0.01, "accumulate": 4, "clip": 0.5}, marks=pytest.mark.slow),
+], ids=str)
 def test_a_resumed_run_is_the_run_that_never_stopped(stop, more, tmp_path):
     path = tmp_path / "run.ckpt"
     with_lightning(Recipe(steps=stop, **more), save=path)
     assert same(with_lightning(Recipe(steps=90, **more), resume=path), with_lightning(Recipe(steps=90, **more)))
 
 
+@pytest.mark.slow
 def test_ranks_resume_what_one_process_began(tmp_path):
     path = tmp_path / "run.ckpt"
     with_lightning(Recipe(steps=20), save=path)

@@ -21,6 +21,8 @@ from fsdl_course.grading import SCHEMA, assignment_name, write_course
 from fsdl_course.handout import exercises, read_notebook, solution
 from tools.files import ROOT, alone
 
+pytestmark = pytest.mark.slow  # a minute or more: the environment is made, and a lesson graded three times
+
 LESSON = ROOT / "nbs" / "00_vocabulary" / "01_model.ipynb"
 
 

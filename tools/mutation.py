@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import re
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -267,11 +268,12 @@ def mutations(source: str) -> list[Mutation]:
     return sorted(found.values(), key=lambda one: hashlib.sha256(one.change.encode()).digest())
 
 
-def _serve(channel: Connection) -> None:
-    "In a process of its own: judge one mutant after the other, as (lesson, exercise, source, seconds)."
+def _serve(channel: Connection, folder: str) -> None:
+    "In a process of its own, and in `folder`: judge one mutant after the other, as (lesson, exercise, source)."
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
     os.dup2(silent, 2)
+    os.chdir(folder)  # a mutant that swaps a path for a text writes a file of that name
     rooms: dict[Path, Classroom] = {}
     while True:
         notebook, name, source = channel.recv()
@@ -295,7 +297,8 @@ class Judge:
         if self.process is None:
             context = multiprocessing.get_context("spawn")
             self.channel, other = context.Pipe()
-            self.process = context.Process(target=_serve, args=(other,))
+            self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+            self.process = context.Process(target=_serve, args=(other, self.folder.name))
             self.process.start()
             other.close()
             seconds += 60  # to start, and to import what the lesson imports
@@ -315,6 +318,7 @@ class Judge:
             self.process.kill()
             self.process.join()
             self.channel.close()
+            self.folder.cleanup()
             self.process = None
 
 
