@@ -170,7 +170,7 @@ def test_pip_shows_its_progress_on_a_terminal_only(tmp_path):
 
 def test_the_notice_names_every_file_of_data():
     notice = (ROOT / "NOTICE").read_text(encoding="utf-8")
-    named = set(re.findall(r"\b[\w-]+\.(?:csv|json|LICENSE)\b", notice))
+    named = set(re.findall(r"\b[\w-]+\.(?:csv|json|onnx|safetensors|LICENSE)\b", notice))
     assert named == {path.name for path in DATA.iterdir() if path.is_file()}
 
 

@@ -1,4 +1,4 @@
-"""Build the site: `python -m tools.docs` writes `_docs/`, with no network.
+"""Build the site: `python -m tools.docs` writes `_docs/`. Only the engines of the page that reads digits come from the npm registry, once; without a network the site goes without them.
 
 Three steps, in tools/site/. *Stage* turns every notebook into the notebook that its page shows (`_proc/`): lessons with exercises cut to
 their stubs and solutions, checks and imports folded; source notebooks as the API's pages. *Render* makes HTML of `_proc/` with smalldocs,
@@ -22,14 +22,19 @@ from tools.site.project import ROOT, stage_project
 NOTEBOOKS = ROOT / "nbs"
 
 
-def build(out: Path = ROOT / "_docs", staging: Path = ROOT / "_proc", root: Path = ROOT) -> list[str]:
-    "Build the site into `out`, by way of `staging`, and return its pages; `out` is replaced only once the whole site is right."
+def build(out: Path = ROOT / "_docs", staging: Path = ROOT / "_proc", root: Path = ROOT, fetch: bool = True) -> list[str]:
+    """Build the site into `out`, by way of `staging`, and return its pages; `out` is replaced only once the whole site is right.
+
+    fetch: with the engines of the page that reads digits, fetched if they are not there yet.
+    """
     try:
         from smalldocs.site import build as render
     except ImportError:
         raise DocsError('smalldocs is missing: pip install -e ".[docs]" (or `make docs`, which installs it)') from None
 
-    stage_project(staging, root)
+    stage = stage_project(staging, root, fetch)
+    for note in stage.notes if fetch else []:
+        print(f"note: {note}", file=sys.stderr)
     built = render(staging, quiet=True)
     site = built.out
     # Its formulas are MathML, which `html-math-method` asks of Quarto and `finish_maths` gives here.
@@ -69,7 +74,8 @@ def main() -> int:
     options = parser.parse_args()
     try:
         if options.stage:
-            stage_project(ROOT / "_proc")
+            for note in stage_project(ROOT / "_proc").notes:
+                print(f"note: {note}", file=sys.stderr)
             print("_proc/ is ready: quarto render _proc")
             return 0
         pages = build()

@@ -8,7 +8,7 @@ import yaml
 from nbdev.quarto import refresh_quarto_yml
 
 from tools.files import ROOT, replace
-from tools.site.project import menu, notebooks
+from tools.site.project import menu, notebooks, written_pages
 
 SIDEBAR = ROOT / "nbs" / "sidebar.yml"
 HEADER = "# Written from the names of the notebooks by `make export`\n"
@@ -22,7 +22,7 @@ def sidebar_text(paths: list[Path]) -> str:
 def write_sidebar() -> bool:
     "Write the menu if it is not what the notebooks give, and have nbdev write its own file; say whether the menu changed."
     refresh_quarto_yml()
-    return replace(SIDEBAR, sidebar_text([path.relative_to(ROOT / "nbs") for path in notebooks(ROOT / "nbs")]))
+    return replace(SIDEBAR, sidebar_text([path.relative_to(ROOT / "nbs") for path in [*notebooks(ROOT / "nbs"), *written_pages(ROOT / "nbs")]]))
 
 
 if __name__ == "__main__":

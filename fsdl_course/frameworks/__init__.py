@@ -14,6 +14,7 @@ _NAMES = {
     "autograd": ["Tensor", "backward", "graph"],
     "parity": ["Job", "run"],
     "exchange": ["export", "prove", "save_weights", "load_weights"],
+    "runtimes": ["ask", "ask_all", "outliers"],
 }
 
 # %% ../../nbs/source/frameworks/index.ipynb #c6f2ce83

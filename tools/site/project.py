@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from tools.site import DocsError, api
+from tools.site import DocsError, api, engines
 from tools.site.cells import code_cell, markdown_cell, opening, stage_cells, text_of
 from tools.site.links import link_names, repository_links
 
@@ -38,6 +38,7 @@ class Stage:
     symbols: dict[str, str] = field(default_factory=dict)  # what prose calls a name -> its place
     words: set[str] = field(default_factory=set)  # main names that are ordinary words, and that prose means when it sets them in backticks
     files: dict[str, str] = field(default_factory=dict)  # file of the repository -> the page that shows it
+    notes: list[str] = field(default_factory=list)  # what was left out, a line each
 
     def write(self, path: str, text: str) -> None:
         target = self.folder / path
@@ -53,6 +54,11 @@ class Stage:
             self.files[path] = f"files/{path}.md"
             self.write(self.files[path], f"{head}\n{fence} {{.default .file}}\n{text.rstrip()}\n{fence}\n")
         return self.files[path]
+
+
+def written_pages(folder: Path) -> list[Path]:
+    "The pages in `folder` (nbs/) that are no notebooks, such as the one on which one draws."
+    return sorted(path for path in folder.glob("[0-9]*/*.md"))
 
 
 def notebooks(folder: Path) -> list[Path]:
@@ -170,8 +176,11 @@ def menu(pages: list[str], overview: str | None = OVERVIEW) -> dict:
     return {"website": {"sidebar": {"contents": contents}}}
 
 
-def stage_project(folder: Path, root: Path = ROOT) -> Stage:
-    "Write the whole Quarto project into `folder`, which is emptied first."
+def stage_project(folder: Path, root: Path = ROOT, fetch: bool = True) -> Stage:
+    """Write the whole Quarto project into `folder`, which is emptied first.
+
+    fetch: take the engines of the page that reads digits from the npm registry, or from what was fetched before; without, the page goes without them.
+    """
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
@@ -196,7 +205,9 @@ def stage_project(folder: Path, root: Path = ROOT) -> Stage:
     if stage.modules:
         head = front_matter(title="API", description="Every module of the package. Its page is the notebook that makes it: why it is so, each name with an example, and the tests")
         stage.write(OVERVIEW, f"{head}\n{api.overview(stage.modules, stage.main)}")
-    names = [path.relative_to(source).as_posix() for path in pages]
+    if (source / f"{engines.PAGE}.md").is_file():
+        stage.notes += engines.write_files(folder / engines.PAGE, root / ".make" / "engines" if fetch else None)
+    names = [path.relative_to(source).as_posix() for path in [*pages, *written_pages(source)]]
     stage.write("sidebar.yml", yaml.safe_dump(menu(names), sort_keys=False, allow_unicode=True))
     # nbdev's own nbdev.yml names addresses, of which there are none yet
     stage.write("nbdev.yml", yaml.safe_dump({"project": {"output-dir": "_docs"}}))
