@@ -26,7 +26,7 @@ from tools.files import ROOT
 from tools.run import COSTS, TIMEOUT, WITHOUT_KERNEL, kernel_of, what_failed
 
 # Code that takes times which a busy machine would spoil
-MEASURES = re.compile(r"perf_counter|\btimeit\b|measure_here|measure_link|measured_seconds|seconds_of|\bparity\(")
+MEASURES = re.compile(r"perf_counter|\btimeit\b|measure_here|measure_link|measured_seconds|seconds_of|\bparity\(|\brace\(")
 # Prose about what only the original has
 LACKS = re.compile(r"\b(?:tests?|mutants?) (?:below|above|that follows?|at the end)\b|%%ipytest|#\| (?:mutant|copy|export)")
 
