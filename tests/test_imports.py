@@ -18,6 +18,7 @@ GROUND = {
     "spec": {"arguments", "units"},
     "schedules": {"arguments", "pictures", "spec", "units"},
     "ledger": {"arguments", "units", "spec", "schedules"},
+    "snapshots": {"arguments"},
     "diverge": {"arguments", "units", "spec", "ledger", "schedules", "pictures"},
 }
 KNOWN_BY_ALL = set(GROUND)

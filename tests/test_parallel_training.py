@@ -154,6 +154,31 @@ def test_a_tracker_hears_of_every_step():
     assert [values["loss"] for _, values in tracker.seen] == run.losses
 
 
+def test_a_tracker_that_fails_is_told_at_once_and_at_the_end_and_hears_the_rest():
+    class Failing(Tracker):
+        def log(self, values, step):
+            if step in (2, 3):
+                raise OSError("no space left")
+            super().log(values, step)
+
+    tracker = Failing()
+    with pytest.warns(UserWarning) as told:
+        run = train(Transformer(layers=1, hidden=16, heads=2, vocab=256, seq=8), Layout(dp=2, micro_batch=2), steps=5, track=tracker)
+    assert len(run.losses) == 5 and [step for step, _ in tracker.seen] == [1, 4, 5]
+    says = [str(one.message) for one in told if "tracker" in str(one.message)]
+    assert len(says) == 2 and "step 2: OSError: no space left" in says[0] and "has not taken 2 rows" in says[1]
+
+
+def test_a_tracker_is_told_the_call_it_records():
+    calls = []
+    tracker = Tracker()
+    tracker.called = lambda function, arguments: calls.append((function, arguments))
+    train(Transformer(layers=1, hidden=16, heads=2, vocab=256, seq=8), Layout(dp=2, micro_batch=2), steps=1, lr=0.5, track=tracker)
+    [(function, arguments)] = calls
+    assert function is train and arguments["lr"] == 0.5 and arguments["layout"] == Layout(dp=2, micro_batch=2) and arguments["steps"] == 1 and "track" not in arguments
+
+
+# %% ../nbs/source/parallel/training.ipynb #a5c90bde
 @pytest.mark.parametrize(
     "wrong, says",
     [

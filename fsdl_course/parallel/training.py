@@ -6,7 +6,7 @@
 __all__ = ['SUMS', 'tensor_bytes', 'held', 'one_step', 'ReplicaWorker', 'checksums', 'write_synced', 'save_checkpoint',
            'sync_folder', 'damage', 'contradiction', 'is_whole', 'checkpoints', 'find_checkpoint', 'remove_leftovers',
            'locked', 'load_checkpoint', 'due', 'refuse_overwriting', 'History', 'digest', 'make_worker', 'start',
-           'save', 'report', 'run_rank', 'axis_of', 'seconds_of', 'waits_of', 'spans_of', 'in_the_bubble',
+           'save', 'Reporter', 'run_rank', 'axis_of', 'seconds_of', 'waits_of', 'spans_of', 'in_the_bubble',
            'with_bubble', 'middle', 'agree', 'joined', 'put_together', 'refuse_spread', 'refuse', 'reading_along',
            'train']
 
@@ -19,6 +19,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -353,11 +354,28 @@ def save(job: Job, worker: Worker, history: History, evidence: Evidence, step: i
     dist.barrier()
 
 
-def report(job: Job, history: History) -> None:
-    "Tell the parent process about the step that is done: a line of a file that it reads along."
-    line = {"step": len(history.losses), "loss": history.losses[-1], "grad_norm": history.grad_norms[-1]}
-    with open(job.report, "a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+class Reporter:
+    "Tells the parent process of each step that is done (rank 0), and of this rank's load every `EVERY` seconds: lines of a file that it reads along."
+
+    EVERY = 5.0
+
+    def __init__(self, path: Path, rank: int):
+        self.path, self.rank = path, rank
+        self.at, self.cpu = time.monotonic(), time.process_time()
+
+    def step(self, history: History, last: bool) -> None:
+        "A step is done. last: there is none after it, so the load is told in any case."
+        import resource  # not on Windows, where there are no ranks
+
+        lines = [{"step": len(history.losses), "loss": history.losses[-1], "grad_norm": history.grad_norms[-1]}] if self.rank == 0 else []
+        now, cpu = time.monotonic(), time.process_time()
+        if last or now - self.at >= self.EVERY:
+            usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+            lines.append({"rank": self.rank, "cpu": 100 * (cpu - self.cpu) / max(now - self.at, 1e-9), "peak_memory_gib": usage / 2**30})
+            self.at, self.cpu = now, cpu
+        if lines:
+            with open(self.path, "a", encoding="utf-8") as file:  # one write, so lines of several ranks don't mix
+                file.write("".join(json.dumps(line) + "\n" for line in lines))
 
 # %% ../../nbs/source/parallel/training.ipynb #0d7bd80a
 def run_rank(job: Job) -> dict[str, Any]:
@@ -371,6 +389,7 @@ def run_rank(job: Job) -> dict[str, Any]:
     del module  # of which the worker may keep only a part
     first, history = start(job, worker)
     steps, memory = [], Tally()
+    reporter = None if job.report is None else Reporter(job.report, rank)
     for step in range(first, job.steps):
         batch = evidence.batch(step, note=due(job, step + 1))
         dist.barrier()  # a step begins together, so that waiting for a rank's data is not taken for slow links
@@ -387,8 +406,8 @@ def run_rank(job: Job) -> dict[str, Any]:
             history.settle()
         if due(job, step + 1):
             save(job, worker, history, evidence, step + 1)
-        if job.report and rank == 0:
-            report(job, history)
+        if reporter is not None:
+            reporter.step(history, last=step + 1 == job.steps)
     history.settle()
     weights = worker.weights()
     worker.close()
@@ -561,7 +580,19 @@ def reading_along(track: Any):
     with tempfile.TemporaryDirectory(prefix="fsdl-track-") as folder:
         path = Path(folder) / "steps.jsonl"
         path.touch()
-        over = threading.Event()
+        over, failed = threading.Event(), []
+
+        def hand_on(values: dict) -> None:
+            rank, step = values.pop("rank", None), values.pop("step", None)
+            try:
+                if rank is None:
+                    track.log(values, step=step)
+                elif callable(getattr(track, "loaded", None)):
+                    track.loaded(values, rank)
+            except Exception as error:
+                failed.append(f"{f'step {step}' if rank is None else f'the load of rank {rank}'}: {type(error).__name__}: {error}")
+                if len(failed) == 1:
+                    warnings.warn(f"train: the tracker failed at {failed[0]}. Training goes on", stacklevel=2)
 
         def read() -> None:
             with open(path, encoding="utf-8") as file:
@@ -571,8 +602,7 @@ def reading_along(track: Any):
                     rest += file.read()
                     *lines, rest = rest.split("\n")
                     for line in lines:
-                        values = json.loads(line)
-                        track.log(values, step=values.pop("step"))
+                        hand_on(json.loads(line))
                     if last_turn:
                         return
                     over.wait(0.05)
@@ -584,6 +614,8 @@ def reading_along(track: Any):
         finally:
             over.set()
             reader.join()
+            if failed:
+                warnings.warn(f"train: the tracker has not taken {len(failed)} rows; the first, {failed[0]}", stacklevel=2)
 
 # %% ../../nbs/source/parallel/training.ipynb #0f85c932
 def train(
@@ -612,13 +644,14 @@ def train(
     dtype: "float32", "float64" or "bfloat16" for all tensors; default: the layout's `precision`.
     data: a function of the step that gives the global batch (inputs, targets), the same on every rank; default: the standard library's source.
     loss: (outputs, targets) -> the *sum* over the elements of targets; the run divides by their number in the global batch.
-    track: an object with `log(dict, step=int)`, such as a W&B run: told the loss and gradient norm of each step as it is done.
+    track: an object with `log(dict, step=int)`, such as a run of `fsdl_course.tracking` or of W&B: told the loss and gradient norm of each step as it is done.
     checkpoint: a folder; a checkpoint is written there at the end, and `every` so many steps. None is ever written over another.
     resume: a checkpoint or a folder of them (then the latest whole one); training goes on to `steps` in all, as if it had never stopped, on any layout. It must be
     the same run: files that are not as they were written, other settings, data, model or loss are refused (see `identity`; an edit that shows only later is not noticed).
     bucket_bytes, overlap: see `DataParallel`. timeout: seconds without a step being done, see `launch`.
     Raises ValueError for what cannot be done, FileNotFoundError for a missing checkpoint, and `RankError` if a rank fails.
     """
+    asked = {name: value for name, value in locals().items() if name != "track"}
     if dtype not in (None, *DTYPES):
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     layout = layout if dtype is None else layout.replace(precision=dtype)
@@ -635,4 +668,6 @@ def train(
         refuse(job, device)
         refuse_overwriting(job, 0 if job.resume is None else load_checkpoint(job)["step"])
         remove_leftovers(job.checkpoint)
+        if callable(getattr(track, "called", None)):  # a run of `fsdl_course.tracking` can be made again from this
+            track.called(train, asked)
         return put_together(job, launch(run_rank, layout.world_size, job, timeout=timeout))
