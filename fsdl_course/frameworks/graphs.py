@@ -219,7 +219,7 @@ TROUBLES = {
     "a number from outside": Trouble(number, (_FOUR, _FOUR, _FOUR), factors=(2.0, 3.0, 4.0)),
 }
 
-# %% ../../nbs/source/frameworks/graphs.ipynb #c4cdba0a
+# %% ../../nbs/source/frameworks/graphs.ipynb #fa61479f
 def mended_pytorch() -> dict[str, Function]:
     "The four for `torch.compile` and `torch.export`. PyTorch's print for graphs isn't documented yet."
     import torch
@@ -243,7 +243,7 @@ def mended_pytorch() -> dict[str, Function]:
 
 
 def mended_jax() -> dict[str, Function]:
-    "The four for `jax.jit`. It still makes a graph for each length: only arrays filled up to a common length would help."
+    "The four for `jax.jit`. It still makes a graph for each length."
     import jax
     import jax.numpy as jnp
 
