@@ -8,10 +8,11 @@ __all__ = []
 # %% ../../nbs/source/tracking/index.ipynb #0f8935fe
 from ..lazy import attach
 
-# %% ../../nbs/source/tracking/index.ipynb #80908f57
+# %% ../../nbs/source/tracking/index.ipynb #4f2770ad
 _NAMES = {
     "recording": ["track", "Run", "TrackingWarning"],
     "journal": ["Journal", "JournalError"],
+    "looking": ["runs", "history", "query", "curves", "compare_runs"],
     "wandb_files": ["recover", "sync", "lost", "read_wandb"],
 }
 
