@@ -33,7 +33,7 @@ EXTRAS_PY := $(EXTRAS)/bin/python
 EXTRAS_PIP := $(EXTRAS_PY) -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt
 EXTRAS_READY := $(EXTRAS)/.ready-$(shell cat pyproject.toml constraints.txt extras/torchvision_operators.py 2>/dev/null | cksum | cut -d' ' -f1)
 
-.PHONY: extras help lab test test-all test-lessons test-frameworks test-peers lessons export check docs bench bench-peers clean setup asked-python peers constraints
+.PHONY: extras help lab test test-all test-lessons test-frameworks test-trackers test-peers lessons export check docs bench bench-peers clean setup asked-python peers constraints
 
 help: ## What can be made
 	@echo "make lab           copy the lessons into ./$(DIR) and open them in JupyterLab"
@@ -54,6 +54,7 @@ help: ## What can be made
 	@echo "make bench         run benchmarks/*.py (ARGS=--save keeps the results and draws them)"
 	@echo "make extras        JAX, TensorFlow, Keras, fastai, ONNX, other trackers and clusters' clients in $(EXTRAS) (once)"
 	@echo "make test-frameworks  train the same network in each framework, and compare the weights"
+	@echo "make test-trackers    log the same rows with each tracker, break things, and count what can be read"
 	@echo "make peers         DeepSpeed, FairScale, Horovod and Megatron-core in $(PEERS) (once; compiles Horovod, which takes minutes)"
 	@echo "make test-peers    do one job with each of them, and compare the weights"
 	@echo "make bench-peers   time DDP against Horovod, and other estimators of memory and time against ours"
@@ -120,13 +121,16 @@ test: setup
 
 test-all: setup
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not extras" --timeout 600 $(ARGS)
-	@$(if $(ARGS),,$(MAKE) --no-print-directory test-frameworks test-peers)
+	@$(if $(ARGS),,$(MAKE) --no-print-directory test-frameworks test-trackers test-peers)
 
 test-lessons: setup
 	@$(PY) -m tools.lessons $(ARGS)
 
 test-frameworks: extras
 	@$(EXTRAS_PY) -m pytest -n $(WORKERS) --dist loadfile -m "extras or slow" --timeout 600 $(or $(ARGS),tests/test_frameworks_*.py)
+
+test-trackers: extras
+	@$(EXTRAS_PY) -m pytest -n $(WORKERS) --dist loadfile -m "extras or slow" --timeout 600 $(or $(ARGS),tests/test_tracking_trackers.py)
 
 extras: setup $(EXTRAS_READY) ## Other frameworks, trackers and clusters' clients
 	@$(EXTRAS_PY) -m ipykernel install --prefix $(VENV) --name $(KERNEL) --display-name "Python with extras" >/dev/null

@@ -13,6 +13,7 @@ _NAMES = {
     "recording": ["track", "Run", "TrackingWarning"],
     "journal": ["Journal", "JournalError"],
     "looking": ["runs", "history", "query", "curves", "compare_runs"],
+    "trackers": ["move", "bring", "try_faults", "costs"],
     "wandb_files": ["recover", "sync", "lost", "read_wandb"],
 }
 
