@@ -19,16 +19,16 @@ def classroom(notebook: Path) -> Classroom:
 
 
 def cases() -> tuple[list, list, list]:
-    "All exercises, all mutants and all copies, as pytest parameters."
+    "All exercises, all mutants and all copies, as pytest parameters. Behind `slow` are all but an exercise's first mutant: together they take minutes."
     found, mutants, copies = [], [], []
     for notebook in lessons_with_exercises():
         for exercise in exercises(notebook):
             label = f"{notebook.relative_to(ROOT / 'nbs').with_suffix('')}:{exercise.name}"
             found.append(pytest.param(notebook, exercise, id=label))
-            for mutant in exercise.mutants:
-                mutants.append(pytest.param(notebook, exercise, mutant, id=f"{label}:{mutant.definition}"))
+            for number, mutant in enumerate(exercise.mutants):
+                mutants.append(pytest.param(notebook, exercise, mutant, id=f"{label}:{mutant.definition}", marks=[pytest.mark.slow] * bool(number)))
             for copy in exercise.copies:
-                copies.append(pytest.param(notebook, exercise, copy, id=f"{label}:copy:{copy.definition}"))
+                copies.append(pytest.param(notebook, exercise, copy, id=f"{label}:copy:{copy.definition}", marks=pytest.mark.slow))
     return found, mutants, copies
 
 
