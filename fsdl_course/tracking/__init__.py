@@ -14,6 +14,7 @@ _NAMES = {
     "journal": ["Journal", "JournalError"],
     "looking": ["runs", "history", "query", "curves", "compare_runs"],
     "trackers": ["move", "bring", "try_faults", "costs"],
+    "sweeps": ["sweep", "Sweep"],
     "wandb_files": ["recover", "sync", "lost", "read_wandb"],
 }
 
