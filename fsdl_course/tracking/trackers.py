@@ -8,7 +8,7 @@ __all__ = ['TRACKERS', 'QUIET', 'CALL', 'OFFLINE', 'FAULTS', 'WAIT', 'SIZE', 'PA
            'needs', 'version', 'kept', 'example_rows', 'write', 'rows_back', 'Trial', 'namespaces', 'tear', 'try_fault',
            'Trials', 'try_faults', 'Costs', 'costs', 'Moved', 'differences', 'move', 'bring']
 
-# %% ../../nbs/source/tracking/trackers.ipynb #5238685e
+# %% ../../nbs/source/tracking/trackers.ipynb #a6b31431
 import atexit
 import contextlib
 import functools
@@ -37,7 +37,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import fsdl_course
 from ..arguments import one_of, whole
 from .journal import is_open, read
 from .recording import config_of, history_of, track
@@ -450,7 +449,7 @@ def _worker() -> None:
         careful(tracker.close)
     Path(spec["report"]).write_text(json.dumps(report))
 
-# %% ../../nbs/source/tracking/trackers.ipynb #2bdafb3d
+# %% ../../nbs/source/tracking/trackers.ipynb #aca869d1
 QUIET = [word for kind in ("DeprecationWarning", "FutureWarning", "SyntaxWarning", "ResourceWarning") for word in ("-W", f"ignore::{kind}")]
 CALL = [sys.executable, *QUIET, "-c", "from fsdl_course.tracking.trackers import _worker; _worker()"]
 OFFLINE = {
@@ -462,10 +461,10 @@ OFFLINE = {
 def _environment() -> dict[str, str]:
     "This process's variables without anything meant for a tracker."
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "COMET_", "NEPTUNE_", "MLFLOW_", "TRACKIO_"))}
-    package = str(Path(fsdl_course.__file__).resolve().parents[1])
+    package = str(Path(importlib.util.find_spec("fsdl_course").origin).resolve().parents[1])
     return mine | OFFLINE | {"PYTHONPATH": os.pathsep.join(filter(None, [package, mine.get("PYTHONPATH")]))}
 
-# %% ../../nbs/source/tracking/trackers.ipynb #a742d463
+# %% ../../nbs/source/tracking/trackers.ipynb #7a5f311c
 @functools.cache
 def _empty_database() -> str:
     "A SQLite file with MLflow's tables, which take MLflow ten seconds to make."
@@ -511,7 +510,10 @@ class _Writer:
     def stop(self) -> None:
         "End what is left of it and of its group."
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+            if hasattr(os, "killpg"):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            else:  # Windows
+                self.process.kill()
         self.process.wait()
 
 # %% ../../nbs/source/tracking/trackers.ipynb #58c9c62e
@@ -605,7 +607,7 @@ def _together(tracker: str, folder: Path, scratch: Path, rows: list[dict], confi
     (scratch / "go").touch()
     return writers
 
-# %% ../../nbs/source/tracking/trackers.ipynb #a820e913
+# %% ../../nbs/source/tracking/trackers.ipynb #4fb623f1
 def try_fault(tracker: str, fault: str, rows: Sequence[Mapping] | None = None, config: Mapping | None = None, disk: bool | None = None) -> Trial:
     """Log rows with a tracker while something breaks, and count those that can be read afterwards.
 
@@ -614,6 +616,8 @@ def try_fault(tracker: str, fault: str, rows: Sequence[Mapping] | None = None, c
     """
     needs(tracker)
     one_of("try_fault", "fault", fault, FAULTS)
+    if not hasattr(os, "killpg"):
+        raise NotImplementedError("try_fault: this system has no signals that stop and kill, as Linux and macOS have")
     rows, config = [dict(row) for row in (example_rows() if rows is None else rows)], dict(config or {"lr": 0.1})
     disk = namespaces() if disk is None and fault in ("full", "readonly") else bool(disk)
     if fault == "readonly" and not disk and os.geteuid() == 0:
