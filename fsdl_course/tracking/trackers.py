@@ -391,7 +391,7 @@ def kept(tracker: str, folder: Path | str) -> Kept:
         except Exception as error:  # of a damaged file each library has its own
             return Kept([], {"_unreadable": f"{type(error).__name__}: {error}"})
 
-# %% ../../nbs/source/tracking/trackers.ipynb #9f24c17c
+# %% ../../nbs/source/tracking/trackers.ipynb #0f7ca0c8
 def example_rows(count: int = 200) -> list[dict]:
     "Rows with numbers that have all of float64's digits, and whole ones."
     whole("example_rows", "count", count, 0)
@@ -430,7 +430,7 @@ def _worker() -> None:
         shutil.copy(spec["tables"], folder / "mlflow.db")
     tracker = careful(TRACKERS[spec["tracker"]], folder, spec["config"])
     (meeting / f"ready-{spec['number']}").touch()
-    while fault == "two" and not (meeting / "go").exists():
+    while fault == "two" and meeting.exists() and not (meeting / "go").exists() and os.getppid() == spec["parent"]:
         time.sleep(0.005)
     for place, row in enumerate(rows if tracker is not None else []):
         if fault == "full" and place == len(rows) // 2:
@@ -464,7 +464,7 @@ def _environment() -> dict[str, str]:
     package = str(Path(importlib.util.find_spec("fsdl_course").origin).resolve().parents[1])
     return mine | OFFLINE | {"PYTHONPATH": os.pathsep.join(filter(None, [package, mine.get("PYTHONPATH")]))}
 
-# %% ../../nbs/source/tracking/trackers.ipynb #7a5f311c
+# %% ../../nbs/source/tracking/trackers.ipynb #fbd09921
 @functools.cache
 def _empty_database() -> str:
     "A SQLite file with MLflow's tables, which take MLflow ten seconds to make."
@@ -483,7 +483,7 @@ class _Writer:
     def __init__(self, scratch: Path, folder: Path, tracker: str, rows: list[dict], config: dict, fault: str = "none", number: int = 0, around: Sequence[str] = (), disk: bool = True, pause: float = 0.0):
         self.report, self.said, self.fault = scratch / f"report-{number}", scratch / f"said-{number}", fault
         spec = {"tracker": tracker, "folder": str(folder), "rows": rows, "config": config, "fault": fault, "number": number}
-        spec |= {"meeting": str(scratch), "report": str(self.report), "disk": disk, "pause": pause}
+        spec |= {"meeting": str(scratch), "report": str(self.report), "disk": disk, "pause": pause, "parent": os.getpid()}
         spec["tables"] = _empty_database() if tracker == "mlflow" and fault != "readonly" else None
         (scratch / f"spec-{number}").write_text(json.dumps(spec))
         with open(self.said, "wb") as said:
