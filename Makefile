@@ -130,7 +130,7 @@ test-frameworks: extras
 	@$(EXTRAS_PY) -m pytest -n $(WORKERS) --dist loadfile -m "extras or slow" --timeout 600 $(or $(ARGS),tests/test_frameworks_*.py)
 
 test-trackers: extras
-	@$(EXTRAS_PY) -m pytest -n $(WORKERS) --dist load -m "extras or slow" --timeout 600 $(or $(ARGS),tests/test_tracking_trackers.py)
+	@$(EXTRAS_PY) -m pytest -n $(WORKERS) --dist load -m "extras or slow" --timeout 600 $(or $(ARGS),tests/test_tracking_*.py)
 
 extras: setup $(EXTRAS_READY) ## Other frameworks, trackers and clusters' clients
 	@$(EXTRAS_PY) -m ipykernel install --prefix $(VENV) --name $(KERNEL) --display-name "Python with extras" >/dev/null

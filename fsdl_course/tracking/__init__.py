@@ -15,6 +15,7 @@ _NAMES = {
     "looking": ["runs", "history", "query", "curves", "compare_runs"],
     "trackers": ["move", "bring", "try_faults", "costs"],
     "sweeps": ["sweep", "Sweep"],
+    "again": ["reproduce", "call_of"],
     "wandb_files": ["recover", "sync", "lost", "read_wandb"],
 }
 
