@@ -8,7 +8,7 @@ from fsdl_course.tracking.journal import Journal, read
 from fsdl_course.tracking.recording import track
 
 
-# %% ../nbs/source/tracking/again.ipynb #b34f92cc
+# %% ../nbs/source/tracking/again.ipynb #7b903bb1
 MODEL, LAYOUT = Transformer(layers=1, hidden=16, heads=2, vocab=256, seq=8), Layout(dp=2, micro_batch=2)
 
 
@@ -60,6 +60,7 @@ def test_rows_that_only_one_has_are_told(recorded):
     assert not found.same and found.missing == [4] and found.parted is None and "1 steps are in one of the runs only" in str(found)
 
 
+# %% ../nbs/source/tracking/again.ipynb #cf68ae29
 def test_what_cannot_be_made_again_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setenv("FSDL_TRACKER", "none")
     with track("a", dir=tmp_path, id="a") as run:
