@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HIDDEN', 'LONGEST', 'VARIABLES', 'without_keys', 'is_secret', 'hide_keys', 'code_of', 'packages', 'machine',
-           'threads', 'snapshot', 'differs', 'table']
+           'threads', 'snapshot', 'differs', 'same', 'table']
 
 # %% ../nbs/source/snapshots.ipynb #faab6aa3
 import functools
@@ -171,16 +171,17 @@ def differs(one: Mapping, other: Mapping, at: str = "") -> dict[str, tuple[Any, 
         a, b, path = one.get(key), other.get(key), f"{at}.{key}" if at else str(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             found |= differs(a, b, path)
-        elif not _same(a, b) or (key in one) != (key in other):
+        elif not same(a, b) or (key in one) != (key in other):
             found[path] = (a, b)
     return found
 
 
-def _same(a: Any, b: Any) -> bool:
+def same(a: Any, b: Any) -> bool:
+    "Equal plain values, as `differs` has it, in lists and mappings too."
     if isinstance(a, bool) != isinstance(b, bool):
         return False
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b))
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b))
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         return not differs(a, b)
     return a == b or (a != a and b != b)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HELPERS', 'POSITIONS', 'NORMS', 'ACTIVATIONS', 'DERIVED', 'MODELS', 'SCHEDULES', 'RECOMPUTE', 'OFFLOAD',
-           'LAYOUT_NUMBERS', 'PRECISIONS', 'NETWORKS', 'PODS', 'LATENCIES', 'html_table', 'short_repr', 'Named',
-           'nearest', 'helper', 'Transformer', 'derived', 'refuse_model', 'layer_parts', 'norm_parameters',
+           'LAYOUT_NUMBERS', 'PRECISIONS', 'NETWORKS', 'PODS', 'LATENCIES', 'html_table', 'text_table', 'short_repr',
+           'Named', 'nearest', 'helper', 'Transformer', 'derived', 'refuse_model', 'layer_parts', 'norm_parameters',
            'parameter_parts', 'active_parameters', 'tensor_shapes', 'model_table', 'flops_per_token', 'Precision',
            'Layout', 'layout_table', 'micro_batches_for', 'refuse_layout', 'misfits', 'stage_layers', 'Device',
            'data_rows', 'devices', 'find_device', 'Link', 'default_link', 'default_network', 'cluster_default',
@@ -27,15 +27,15 @@ from .arguments import one_of, whole
 from .units import bytes_text
 
 # %% ../nbs/source/spec.ipynb #d5b14d50
-def html_table(rows, header=(), caption: str = "") -> str:
-    """A small HTML table; every cell is escaped, the first column is the row's name.
+def html_table(rows, header=(), caption: str = "", left=(0,)) -> str:
+    """A small HTML table; every cell is escaped, the first column is the row's name. left: the columns that begin at the same place; the others end there.
 
     Colours are left to the page, so the table reads in light and in dark.
     """
     def line(cells, tag):
         parts = []
         for column, cell in enumerate(cells):
-            side = "left" if column == 0 else "right"
+            side = "left" if column in left else "right"
             scope = ' scope="row"' if tag == "td" and column == 0 else ""
             name = "th" if column == 0 else tag
             parts.append(f'<{name}{scope} style="text-align:{side}">{escape(str(cell))}</{name}>')
@@ -45,6 +45,13 @@ def html_table(rows, header=(), caption: str = "") -> str:
     head = f"<thead>{line(header, 'th')}</thead>" if header else ""
     body = "".join(line(row, "td") for row in rows)
     return f"<table>{top}{head}<tbody>{body}</tbody></table>"
+
+
+def text_table(rows, left=(0,)) -> str:
+    "Rows of texts, the header first, in columns of equal width. left: as in `html_table`."
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ([text.ljust(width) if column in left else text.rjust(width) for column, (text, width) in enumerate(zip(row, widths))] for row in rows)
+    return "\n".join("  ".join(line).rstrip() for line in lines)
 
 # %% ../nbs/source/spec.ipynb #2b1b4eb1
 def short_repr(value) -> str:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from fsdl_course.snapshots import same
 from fsdl_course.tracking.journal import read
 from fsdl_course.tracking.recording import config_of, history_of, track
 from fsdl_course.tracking.trackers import (
@@ -21,7 +22,6 @@ from fsdl_course.tracking.trackers import (
     move,
     numbers,
     rows_back,
-    same,
     sound,
     try_fault,
     try_faults,
@@ -120,7 +120,7 @@ def test_a_round_trip_through_the_journal_is_equal(a_run, tmp_path):
 
 def history_without_times(folder):
     "The rows of a run, without their times."
-    return [{name: value for name, value in row.items() if name not in ("_timestamp", "_runtime")} for row in history_of(read(folder / "journal.jsonl"))]
+    return history_of(read(folder / "journal.jsonl"), times=False)
 
 
 def test_moving_refuses_what_it_can_not_do(a_run, tmp_path):

@@ -22,7 +22,7 @@ from .measured import bloom_model, memory_summary, mpt_model
 from .runs import left_out, training_runs
 from .stacks import STACKS, Stack
 from ..ledger import many
-from ..spec import Cluster, Layout, Link, Transformer, data_rows, html_table
+from ..spec import Cluster, Layout, Link, Transformer, data_rows, html_table, text_table
 
 # %% ../../nbs/source/compute/validation.ipynb #c1aa953f
 class Step(NamedTuple):
@@ -396,9 +396,7 @@ class Validation(list):
             yield line.name, line.kind, f"{line.rows}", part(line.median), part(line.mean), part(line.worst), line.aim, reached, part(line.baseline)
 
     def __repr__(self) -> str:
-        rows = [HEADER, *self._cells()]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
-        return "\n".join("  ".join(cell.ljust(width) if not column else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths))) for row in rows)
+        return text_table([HEADER, *self._cells()])
 
     def _repr_html_(self) -> str:
         return html_table(self._cells(), HEADER, "Predictions held to published numbers that the constants had not seen")

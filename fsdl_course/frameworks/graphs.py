@@ -10,7 +10,6 @@ __all__ = ['Function', 'ENGINES', 'FACTOR', 'TROUBLES', 'MENDED', 'CALLS', 'DONE
 
 # %% ../../nbs/source/frameworks/graphs.ipynb #b4dd2657
 import contextlib
-import html
 import io
 import json
 import os
@@ -33,6 +32,7 @@ from ..arguments import amount, one_of
 from . import parity
 from .digits import digits, first_weights
 from .parity import needs
+from ..spec import html_table, text_table
 
 # %% ../../nbs/source/frameworks/graphs.ipynb #5e982c4a
 Function = Callable[..., Any]
@@ -338,26 +338,12 @@ class Outcomes(list):
         return [("", *troubles), *((engine, *(self.one(engine, trouble).verdict for trouble in troubles)) for engine in engines)]
 
     def __repr__(self) -> str:
-        return _as_text(self.cells())
+        rows = self.cells()
+        return text_table(rows, left=range(len(rows[0])))
 
     def _repr_html_(self) -> str:
-        return _as_html(self.cells())
-
-
-def _as_text(rows: list[tuple[str, ...]], right: int = 99) -> str:
-    "Rows in columns of equal width; from column `right` on they end, not begin, at the same place."
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join("  ".join(text.rjust(width) if place >= right else text.ljust(width) for place, (text, width) in enumerate(zip(row, widths))).rstrip() for row in rows)
-
-
-def _as_html(rows: list[tuple[str, ...]], right: int = 99) -> str:
-    "The same as a table, the first row as its head."
-    lines = []
-    for number, row in enumerate(rows):
-        kind = "td" if number else "th"
-        cells = (f'<{kind} style="text-align:{"right" if place >= right else "left"}">{html.escape(text)}</{kind}>' for place, text in enumerate(row))
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    return f"<table><thead>{lines[0]}</thead><tbody>{''.join(lines[1:])}</tbody></table>"
+        head, *rows = self.cells()
+        return html_table(rows, head, left=range(len(head)))
 
 # %% ../../nbs/source/frameworks/graphs.ipynb #813ab736
 CALLS, DONE = "<calls>", "<done>"  # what a process prints before and after the calls of a trouble
@@ -555,10 +541,10 @@ class Times(list):
         return rows
 
     def __repr__(self) -> str:
-        return _as_text(self.cells(), 2)
+        return text_table(self.cells(), left=(0, 1))
 
     def _repr_html_(self) -> str:
-        return _as_html(self.cells(), 2)
+        return html_table(self.cells()[1:], self.HEAD, left=(0, 1))
 
 # %% ../../nbs/source/frameworks/graphs.ipynb #1f78319f
 def _time(engine: str, work: str, seconds: float) -> dict[str, float]:

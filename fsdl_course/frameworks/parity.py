@@ -35,6 +35,7 @@ from ..arguments import amount, one_of, whole
 from . import autograd, by_hand
 from .by_hand import NAMES, Weights, largest_difference
 from .digits import CLASSES, DTYPES, PIXELS, Digits, digits, first_weights
+from ..spec import html_table, text_table
 
 # %% ../../nbs/source/frameworks/parity.ipynb #72d46d64
 OPTIMIZERS = ("sgd", "adam")
@@ -564,15 +565,10 @@ class Table(list):
         return super().__getitem__(key)
 
     def __repr__(self) -> str:
-        rows = [self.HEAD, *self.cells()]
-        widths = [max(map(len, column)) for column in zip(*rows)]
-        return "\n".join("  ".join(text.ljust(width) if place in (0, 6) else text.rjust(width) for place, (text, width) in enumerate(zip(row, widths))).rstrip() for row in rows)
+        return text_table([self.HEAD, *self.cells()], left=(0, 6))
 
     def _repr_html_(self) -> str:
-        def line(kind: str, row: tuple[str, ...]) -> str:
-            return "<tr>" + "".join(f'<{kind} style="text-align:{"left" if place in (0, 6) else "right"}">{text}</{kind}>' for place, text in enumerate(row)) + "</tr>"
-
-        return f"<table><thead>{line('th', self.HEAD)}</thead><tbody>{''.join(line('td', row) for row in self.cells())}</tbody></table>"
+        return html_table(self.cells(), self.HEAD, left=(0, 6))
 
 # %% ../../nbs/source/frameworks/parity.ipynb #3911c431
 def parity(job: Job, frameworks: Iterable[str] | None = None, compiled: bool | None = None, fixes: Iterable[str] = (), rounds: int = 1) -> Table:

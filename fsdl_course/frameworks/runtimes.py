@@ -29,6 +29,7 @@ from ..arguments import amount, one_of, whole
 from . import parity
 from .by_hand import NAMES, Weights
 from .digits import CLASSES, PIXELS, digits
+from ..spec import html_table, text_table
 
 # %% ../../nbs/source/frameworks/runtimes.ipynb #133eeec5
 HIDDEN, DROPPED = 32, 0.2
@@ -457,15 +458,10 @@ class Answers(list):
         return rows
 
     def __repr__(self) -> str:
-        rows = [self.HEAD, *self.cells()]
-        widths = [max(map(len, column)) for column in zip(*rows)]
-        return "\n".join("  ".join(text.ljust(width) if place in (0, 5) else text.rjust(width) for place, (text, width) in enumerate(zip(row, widths))).rstrip() for row in rows)
+        return text_table([self.HEAD, *self.cells()], left=(0, 5))
 
     def _repr_html_(self) -> str:
-        def line(kind: str, row: tuple[str, ...]) -> str:
-            return "<tr>" + "".join(f'<{kind} style="text-align:{"left" if place in (0, 5) else "right"}">{text}</{kind}>' for place, text in enumerate(row)) + "</tr>"
-
-        return f"<table><thead>{line('th', self.HEAD)}</thead><tbody>{''.join(line('td', row) for row in self.cells())}</tbody></table>"
+        return html_table(self.cells(), self.HEAD, left=(0, 5))
 
 
 def ask_all(x: np.ndarray, engines: Iterable[str] | None = None, faults: Mapping[str, str] | None = None, **more) -> Answers:

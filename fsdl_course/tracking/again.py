@@ -75,15 +75,10 @@ def reproduce(run: Run | Path | str, dir: Path | str | None = None) -> Reproduct
     start = next(found.of("start"))
     with track(start["name"], config=start["config"], project=start["project"], dir=folder.parent, group="reproduce", notes=f"again: {folder.name}", mode="disabled", every=0) as again:
         function(**arguments, track=again)
-    before, now = ({row["_step"]: _values(row) for row in history_of(each)} for each in (found, read(again.folder / "journal.jsonl")))
+    before, now = ({row["_step"]: row for row in history_of(each, times=False)} for each in (found, read(again.folder / "journal.jsonl")))
     both = sorted(set(before) & set(now))
     parted = next((step for step in both if differs(before[step], now[step])), None)
     return Reproduction(
         again.folder, len(both), parted, sorted(set(before) ^ set(now)), {} if parted is None else differs(before[parted], now[parted]),
         {path: pair for path, pair in differs(start["environment"], snapshot()).items() if path != "command"},
     )  # fmt: skip
-
-
-def _values(row: dict) -> dict:
-    "What was logged, without times."
-    return {name: value for name, value in row.items() if not name.startswith("_")}

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CLASS', 'FUNCTION', 'FOLDER', 'ALPHABET', 'as_config', 'find', 'from_config', 'Config', 'flat', 'TrackingWarning',
-           'table_of', 'lightning_logger', 'runs_folder', 'Run', 'track', 'config_of', 'history_of', 'summary_of',
-           'state_of']
+           'table_of', 'lightning_logger', 'runs_folder', 'Run', 'track', 'wandb_settings', 'begin_wandb', 'config_of',
+           'history_of', 'summary_of', 'state_of']
 
 # %% ../../nbs/source/tracking/recording.ipynb #083a160e
 import atexit
@@ -26,7 +26,7 @@ from typing import Any
 
 from ..arguments import amount, one_of, whole
 from ..settings import find_file, settings as course_settings
-from ..snapshots import HIDDEN, hide_keys, is_secret, snapshot, without_keys
+from ..snapshots import HIDDEN, hide_keys, snapshot, without_keys
 from .journal import Journal, JournalError, Reading, is_open, plain, read
 
 # %% ../../nbs/source/tracking/recording.ipynb #532c718f
@@ -475,19 +475,30 @@ def track(
         raise FileNotFoundError(f"track: there is no run {id!r} in {folder.parent}")
     about = {"group": group, "job_type": job_type, "tags": list(tags), "notes": notes, "environment": snapshot()}
     run = Run(id, name or ("" if there else id), project or course_settings.wandb_project, folder, config or {}, about, every)
+    begin_wandb(run, mode)
+    return run
+
+# %% ../../nbs/source/tracking/recording.ipynb #fe525075
+def wandb_settings(silent: bool = True) -> Any:
+    "W&B's settings for a run of the course, which notes by itself what W&B would: output, commit, code and the machine's load."
+    import wandb
+
+    return wandb.Settings(silent=silent, console="off", disable_git=True, save_code=False, x_disable_stats=True, init_timeout=30)
+
+
+def begin_wandb(run: Run, mode: str) -> None:
+    "Start W&B's own run beside this one, unless the mode or settings.ini say that there is none. If W&B fails, the run goes on without."
     if course_settings.tracker == "wandb" and mode != "disabled":
         run._try("W&B", lambda: _begin_wandb(run, mode))
-    return run
 
 
 def _begin_wandb(run: Run, mode: str) -> None:
-    "Start W&B's own run of this name, id and configuration, in the run's folder."
+    "W&B's own run of this name, id and configuration, in the run's folder."
     import wandb
 
-    quiet = wandb.Settings(silent=True, console="off", disable_git=True, save_code=False, x_disable_stats=True, init_timeout=30)
     told = {name: run.about[name] for name in ("group", "job_type", "tags", "notes")}
     run.wandb = wandb.init(
-        project=run.project, name=run.name, id=run.id, config=dict(run.config), mode=mode, dir=str(run.folder), resume="allow", reinit="create_new", settings=quiet, **told
+        project=run.project, name=run.name, id=run.id, config=dict(run.config), mode=mode, dir=str(run.folder), resume="allow", reinit="create_new", settings=wandb_settings(), **told
     )
 
 # %% ../../nbs/source/tracking/recording.ipynb #ac9eab42
@@ -500,10 +511,10 @@ def config_of(found: Reading) -> dict:
     return config
 
 
-def history_of(found: Reading) -> list[dict]:
+def history_of(found: Reading, times: bool = True) -> list[dict]:
     """All rows in the order of their steps, with `_step`, `_timestamp` (seconds since 1970) and `_runtime` (seconds that the run had been going).
 
-    What a resumed run logs again replaces the rows from that step on.
+    What a resumed run logs again replaces the rows from that step on. times: False leaves `_timestamp` and `_runtime` out.
     """
     rows: dict[int, dict] = {}
     begun, spent, fresh = 0.0, 0.0, False
@@ -516,7 +527,8 @@ def history_of(found: Reading) -> list[dict]:
                 rows, fresh = {old: row for old, row in rows.items() if old < step}, False
             row = rows.setdefault(step, {"_step": step})
             row |= {"_timestamp": entry.at, "_runtime": round(spent + entry.at - begun, 6), **entry["values"]}
-    return [rows[step] for step in sorted(rows)]
+    left_out = () if times else ("_timestamp", "_runtime")
+    return [{name: value for name, value in rows[step].items() if name not in left_out} for step in sorted(rows)]
 
 
 def summary_of(rows: list[dict]) -> dict:

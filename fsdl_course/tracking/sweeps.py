@@ -38,7 +38,7 @@ from ..pictures import PALETTE, Picture, chart, stacked_bars
 from ..settings import settings as course_settings
 from ..snapshots import snapshot, without_keys
 from .journal import Journal, read
-from .recording import ALPHABET, Run, _begin_wandb, as_config, flat, runs_folder
+from .recording import ALPHABET, Run, as_config, begin_wandb, flat, runs_folder
 
 # %% ../../nbs/source/tracking/sweeps.ipynb #c25c02a8
 KEYS = ("method", "metric", "metrics", "parameters", "early_terminate", "run_cap", "name", "description", "project", "entity", "program", "command", "controller", "apiVersion", "kind")
@@ -435,8 +435,7 @@ def _tracked(task: _Task) -> Run:
     "The trial's run. The snapshot of code and packages is the sweep's, taken once."
     about = {"group": task.about["id"], "job_type": "trial", "tags": [], "notes": None, "environment": task.about["environment"]}
     run = Run(task.run, task.run, task.about["project"], Path(task.about["folder"]) / task.run, task.config, about, 0)
-    if course_settings.tracker == "wandb" and task.about["mode"] != "disabled":
-        run._try("W&B", lambda: _begin_wandb(run, task.about["mode"]))
+    begin_wandb(run, task.about["mode"])
     return run
 
 

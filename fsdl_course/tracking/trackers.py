@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRACKERS', 'QUIET', 'CALL', 'OFFLINE', 'FAULTS', 'WAIT', 'SIZE', 'PAUSE', 'COMPLAINT', 'NAMES', 'Kept', 'by_step',
-           'same', 'sound', 'numbers', 'OwnJournal', 'Wandb', 'TensorBoard', 'Mlflow', 'Comet', 'Neptune', 'Trackio',
-           'needs', 'version', 'kept', 'example_rows', 'write', 'rows_back', 'Trial', 'namespaces', 'tear', 'try_fault',
+           'sound', 'numbers', 'OwnJournal', 'Wandb', 'TensorBoard', 'Mlflow', 'Comet', 'Neptune', 'Trackio', 'needs',
+           'version', 'kept', 'example_rows', 'write', 'rows_back', 'Trial', 'namespaces', 'tear', 'try_fault',
            'Trials', 'try_faults', 'Costs', 'costs', 'Moved', 'differences', 'move', 'bring']
 
 # %% ../../nbs/source/tracking/trackers.ipynb #a6b31431
@@ -38,8 +38,10 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import one_of, whole
+from ..snapshots import same
+from ..spec import html_table, text_table
 from .journal import is_open, read
-from .recording import config_of, history_of, track
+from .recording import config_of, history_of, track, wandb_settings
 from .wandb_files import read_wandb, wait_for_wandb, wandb_files
 
 # %% ../../nbs/source/tracking/trackers.ipynb #9782d6f8
@@ -57,17 +59,6 @@ def by_step(values: Iterable[tuple[int, str, Any]]) -> list[dict]:
     for step, name, value in values:
         rows.setdefault(step, {"_step": step})[name] = value
     return [rows[step] for step in sorted(rows)]
-
-
-def same(one: Any, other: Any) -> bool:
-    "Equal values; NaN equals NaN, in lists and dictionaries too."
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    return one == other or (isinstance(one, float) and isinstance(other, float) and math.isnan(one) and math.isnan(other))
 
 
 def sound(written: Iterable[Mapping], found: Iterable[Mapping]) -> int:
@@ -103,7 +94,7 @@ class OwnJournal:
     @classmethod
     def read(cls, folder: Path) -> Kept:
         found = [read(path) for path in cls.files(folder)]
-        rows = [{name: value for name, value in row.items() if name not in ("_timestamp", "_runtime")} for one in found for row in history_of(one)]
+        rows = [row for one in found for row in history_of(one, times=False)]
         return Kept(rows, {name: value for one in found for name, value in config_of(one).items()})
 
 # %% ../../nbs/source/tracking/trackers.ipynb #f5597109
@@ -117,8 +108,7 @@ class Wandb:
         import wandb
 
         self.folder = folder
-        quiet = wandb.Settings(console="off", disable_git=True, save_code=False, x_disable_stats=True, init_timeout=30)
-        self.run = wandb.init(project="trackers", name="run", id="run", config=config, mode="offline", dir=str(folder), resume="allow", settings=quiet)
+        self.run = wandb.init(project="trackers", name="run", id="run", config=config, mode="offline", dir=str(folder), resume="allow", settings=wandb_settings(silent=False))
 
     def log(self, row: dict, step: int) -> None:
         self.run.log(row, step=step)
@@ -699,22 +689,10 @@ class Trials(list):
         return f"of {most} rows. * a call raised an error, + only printed" + ("; full: RLIMIT_FSIZE, as this machine allows no mount namespace" if limited else "")
 
     def __repr__(self) -> str:
-        return _text(self.cells()) + "\n" + self._note()
+        return text_table(self.cells()) + "\n" + self._note()
 
     def _repr_html_(self) -> str:
-        return _html(self.cells()) + f"<p>{html.escape(self._note())}</p>"
-
-# %% ../../nbs/source/tracking/trackers.ipynb #2bcaa70e
-def _text(lines: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join("  ".join(text.rjust(width) if place else text.ljust(width) for place, (text, width) in enumerate(zip(line, widths))).rstrip() for line in lines)
-
-
-def _html(lines: list[list[str]]) -> str:
-    def line(kind: str, texts: list[str]) -> str:
-        return "<tr>" + "".join(f'<{kind} style="text-align:{"right" if place else "left"}">{html.escape(text)}</{kind}>' for place, text in enumerate(texts)) + "</tr>"
-
-    return f"<table><thead>{line('th', lines[0])}</thead><tbody>{''.join(line('td', texts) for texts in lines[1:])}</tbody></table>"
+        return html_table(self.cells()[1:], self.cells()[0]) + f"<p>{html.escape(self._note())}</p>"
 
 # %% ../../nbs/source/tracking/trackers.ipynb #364a720c
 def try_faults(trackers: Iterable[str] | None = None, faults: Iterable[str] = FAULTS, rows: Sequence[Mapping] | None = None, config: Mapping | None = None) -> Trials:
@@ -745,10 +723,10 @@ class Costs(dict):
         return [["a call of log", "microseconds", "times W&B's"], *([f"{name} {version(name)}", f"{cost:,.0f}", f"{ratio:.2f}"] for name, (cost, ratio) in self.items())]
 
     def __repr__(self) -> str:
-        return _text(self.cells())
+        return text_table(self.cells())
 
     def _repr_html_(self) -> str:
-        return _html(self.cells())
+        return html_table(self.cells()[1:], self.cells()[0])
 
 
 def costs(trackers: Iterable[str] | None = None, rounds: int = 3, count: int = 100) -> Costs:
@@ -824,7 +802,7 @@ def move(run: Path | str, to: str, folder: Path | str) -> Moved:
     if TRACKERS[to].files(folder):
         raise FileExistsError(f"move: {to} has runs in {folder} already; give another folder")
     found = read(run / "journal.jsonl")
-    rows = [{name: value for name, value in row.items() if name not in ("_timestamp", "_runtime")} for row in history_of(found)]
+    rows = history_of(found, times=False)
     media = sorted({name for row in rows for name, value in row.items() if isinstance(value, dict)})
     rows = [{name: value for name, value in row.items() if name not in media} for row in rows]
     config = config_of(found)
@@ -851,5 +829,5 @@ def bring(folder: Path | str, tracker: str, dir: Path | str | None = None, id: s
         for row in found.rows:
             run.log({name: value for name, value in row.items() if name != "_step"}, step=row["_step"])
     new = read(run.folder / "journal.jsonl")
-    rows = [{name: value for name, value in row.items() if name not in ("_timestamp", "_runtime")} for row in history_of(new)]
+    rows = history_of(new, times=False)
     return Moved(tracker, run.folder, len(rows), _compared(found.rows, found.config, Kept(rows, config_of(new))), ["the times of the rows"])

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .journal import is_open, read
-from .recording import config_of, history_of, runs_folder, state_of, table_of
+from .recording import config_of, history_of, runs_folder, state_of, table_of, wandb_settings
 
 # %% ../../nbs/source/tracking/wandb_files.ipynb #1b556e53
 HEADER, BLOCK = 7, 32768
@@ -181,8 +181,7 @@ def _rebuild(folder: str, exit_code: int) -> None:
     found = read(Path(folder) / "journal.jsonl")
     start = next(found.of("start"))
     about = {name: start[name] for name in ("group", "job_type", "tags", "notes")}
-    quiet = wandb.Settings(silent=True, console="off", disable_git=True, save_code=False, x_disable_stats=True)
-    run = wandb.init(project=start["project"], name=start["name"], id=Path(folder).name, config=config_of(found), mode="offline", dir=folder, settings=quiet, **about)
+    run = wandb.init(project=start["project"], name=start["name"], id=Path(folder).name, config=config_of(found), mode="offline", dir=folder, settings=wandb_settings(), **about)
     for row in history_of(found):
         values = {name: _media(Path(folder), value) for name, value in row.items() if not name.startswith("_") or name == "_timestamp"}
         run.log({name: value for name, value in values.items() if value is not None}, step=row["_step"])
