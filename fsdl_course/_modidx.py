@@ -3791,6 +3791,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'fsdl_course/tracking/recording.py'),
                                                 'fsdl_course.tracking.recording.lightning_logger': ( 'source/tracking/recording.html#lightning_logger',
                                                                                                      'fsdl_course/tracking/recording.py'),
+                                                'fsdl_course.tracking.recording.own_service': ( 'source/tracking/recording.html#own_service',
+                                                                                                'fsdl_course/tracking/recording.py'),
                                                 'fsdl_course.tracking.recording.runs_folder': ( 'source/tracking/recording.html#runs_folder',
                                                                                                 'fsdl_course/tracking/recording.py'),
                                                 'fsdl_course.tracking.recording.state_of': ( 'source/tracking/recording.html#state_of',

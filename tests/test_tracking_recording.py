@@ -176,6 +176,14 @@ def test_a_full_disk_loses_no_row(tmp_path, room, alone):
         os.remove(rest)
 
 
+def test_a_child_has_a_wandb_service_of_its_own(tmp_path):
+    with track("a", dir=tmp_path / "parent", id="one") as run:
+        run.log({"x": 1})
+        ran = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "child", "one"], capture_output=True, text=True)
+        assert ran.returncode == -signal.SIGKILL and "TrackingWarning" not in ran.stderr, ran.stderr
+        assert list((tmp_path / "child" / "one").glob("wandb/offline-run-*/run-one.wandb"))
+
+
 KILLED = """
 import os, signal, sys
 from fsdl_course.tracking.recording import track

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CLASS', 'FUNCTION', 'FOLDER', 'ALPHABET', 'as_config', 'find', 'from_config', 'Config', 'flat', 'TrackingWarning',
-           'table_of', 'lightning_logger', 'runs_folder', 'Run', 'track', 'wandb_settings', 'begin_wandb', 'config_of',
-           'history_of', 'summary_of', 'state_of']
+           'table_of', 'lightning_logger', 'runs_folder', 'Run', 'track', 'wandb_settings', 'begin_wandb',
+           'own_service', 'config_of', 'history_of', 'summary_of', 'state_of']
 
 # %% ../../nbs/source/tracking/recording.ipynb #083a160e
 import atexit
@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import secrets
 import string
 import sys
@@ -492,10 +493,24 @@ def begin_wandb(run: Run, mode: str) -> None:
         run._try("W&B", lambda: _begin_wandb(run, mode))
 
 
+def own_service() -> None:
+    """Let this process start a W&B service of its own, where it would use that of the process which started it.
+
+    W&B hands its service on in the environment. A shared one refuses an id that it has, or had a moment ago: of a run with that id in another folder, or of one
+    that was killed. One that was started on purpose, for many processes (`wandb beta core start`), is kept: the process that started it has ended.
+    """
+    import psutil
+
+    inherited = re.match(r"\d+-(\d+)-", os.environ.get("WANDB_SERVICE", ""))
+    if inherited and int(inherited[1]) != os.getpid() and psutil.pid_exists(int(inherited[1])):
+        del os.environ["WANDB_SERVICE"]
+
+
 def _begin_wandb(run: Run, mode: str) -> None:
     "W&B's own run of this name, id and configuration, in the run's folder."
     import wandb
 
+    own_service()
     told = {name: run.about[name] for name in ("group", "job_type", "tags", "notes")}
     run.wandb = wandb.init(
         project=run.project, name=run.name, id=run.id, config=dict(run.config), mode=mode, dir=str(run.folder), resume="allow", reinit="create_new", settings=wandb_settings(), **told

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .journal import is_open, read
-from .recording import config_of, history_of, runs_folder, state_of, table_of, wandb_settings
+from .recording import config_of, history_of, own_service, runs_folder, state_of, table_of, wandb_settings
 
 # %% ../../nbs/source/tracking/wandb_files.ipynb #1b556e53
 HEADER, BLOCK = 7, 32768
@@ -165,10 +165,9 @@ def recover(folder: Path | str) -> int:
         aside = folder / "wandb" / "replaced"
         aside.mkdir(exist_ok=True)
         old.rename(aside / old.name)
-    # In a process and with a service of its own: this process's may still hold the run of a child that was killed
-    environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    # In a process, and so with a W&B service, of its own: this one's may still hold the run
     program = "from fsdl_course.tracking.wandb_files import _rebuild; import sys; _rebuild(sys.argv[1], int(sys.argv[2]))"
-    ran = subprocess.run([sys.executable, "-c", program, folder, str(int(state != "finished"))], capture_output=True, text=True, env=environment)
+    ran = subprocess.run([sys.executable, "-c", program, folder, str(int(state != "finished"))], capture_output=True, text=True)
     if ran.returncode or lost(folder):
         raise RuntimeError(f"recover: W&B could not write the run in {folder}: {(ran.stderr.strip().splitlines() or ['it says nothing'])[-1]}")
     return len(missing)
@@ -178,6 +177,7 @@ def _rebuild(folder: str, exit_code: int) -> None:
     "A new offline W&B run with all that the journal has."
     import wandb
 
+    own_service()
     found = read(Path(folder) / "journal.jsonl")
     start = next(found.of("start"))
     about = {name: start[name] for name in ("group", "job_type", "tags", "notes")}
