@@ -169,6 +169,16 @@ def test_a_tracker_that_fails_is_told_at_once_and_at_the_end_and_hears_the_rest(
     assert len(says) == 2 and "step 2: OSError: no space left" in says[0] and "has not taken 2 rows" in says[1]
 
 
+def test_a_tracker_is_told_of_checkpoints(tmp_path):
+    told = []
+    tracker = Tracker()
+    tracker.saved, tracker.resumed = lambda path, step: told.append((path.name, path.is_dir(), step, len(tracker.seen))), lambda path: told.append(path.name)
+    model = Transformer(layers=1, hidden=16, heads=2, vocab=256, seq=8)
+    train(model, Layout(dp=2, micro_batch=2), steps=3, every=2, checkpoint=tmp_path, track=tracker)
+    train(model, Layout(dp=2, micro_batch=2), steps=4, checkpoint=tmp_path, resume=tmp_path, track=tracker)
+    assert told == [("step-000002", True, 2, 2), ("step-000003", True, 3, 3), "step-000003", ("step-000004", True, 4, 4)]
+
+
 def test_a_tracker_is_told_the_call_it_records():
     calls = []
     tracker = Tracker()

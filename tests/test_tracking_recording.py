@@ -229,13 +229,24 @@ def test_train_feeds_a_run_and_each_rank_tells_its_load(tmp_path, alone):
 
     model, layout = Transformer(layers=1, hidden=16, heads=2, vocab=256, seq=8), Layout(dp=2, micro_batch=2)
     with track("a", dir=tmp_path) as run:
-        measured = train(model, layout, steps=3, track=run)
+        measured = train(model, layout, steps=3, every=2, checkpoint=tmp_path / "kept", track=run)
+        data = run.log_artifact(tmp_path / "kept" / "step-000002" / "run.json", "notes", "dataset", ["mine"], {"rows": 3})
+        assert run.use_artifact("notes:mine", "dataset") == data
+        with pytest.raises(ValueError, match="of type 'dataset', not 'model'"):
+            run.use_artifact("notes:v0", "model")
     found = read(run.folder / "journal.jsonl")
     assert [(row["_step"], row["loss"]) for row in history_of(found)] == list(enumerate(measured.losses, 1))
     assert {entry["rank"] for entry in found.of("system") if "rank" in entry.fields} == {0, 1}
     call = next(found.of("call"))
-    again = find(call["function"])(**from_config(call["arguments"]))
+    again = find(call["function"])(**{**from_config(call["arguments"]), "checkpoint": tmp_path / "again"})
     assert again.losses == measured.losses
+    two, three = run.store.versions(f"model-{run.id}")
+    assert (two.metadata["step"], two.metadata["loss"], three.step, three.logged_by()) == (2, measured.losses[1], 3, [run.id])
+    assert "step-000003" in str(three.path("run.json")) and [entry["name"] for entry in found.of("artifact")] == [two.name, three.name, "notes:v0"]
+    with track("b", dir=tmp_path) as later:
+        later.resumed(tmp_path / "kept" / "step-000003")
+        assert three.used_by() == [later.id] and later.saved(tmp_path / "again", 9).name == f"model-{later.id}:v0"
+    assert [entry["name"] for entry in read(later.folder / "journal.jsonl").of("use")] == [three.name]
 
 
 # %% ../nbs/source/tracking/recording.ipynb #de2139b7

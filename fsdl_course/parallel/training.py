@@ -377,6 +377,12 @@ class Reporter:
             with open(self.path, "a", encoding="utf-8") as file:  # one write, so lines of several ranks don't mix
                 file.write("".join(json.dumps(line) + "\n" for line in lines))
 
+    def saved(self, path: Path, step: int) -> None:
+        "A checkpoint is written."
+        if self.rank == 0:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"saved": str(path), "step": step}) + "\n")
+
 # %% ../../nbs/source/parallel/training.ipynb #0d7bd80a
 def run_rank(job: Job) -> dict[str, Any]:
     "Train as one rank; return what it saw."
@@ -408,6 +414,8 @@ def run_rank(job: Job) -> dict[str, Any]:
             save(job, worker, history, evidence, step + 1)
         if reporter is not None:
             reporter.step(history, last=step + 1 == job.steps)
+            if due(job, step + 1):
+                reporter.saved(job.checkpoint / f"step-{step + 1:06d}", step + 1)
     history.settle()
     weights = worker.weights()
     worker.close()
@@ -583,14 +591,17 @@ def reading_along(track: Any):
         over, failed = threading.Event(), []
 
         def hand_on(values: dict) -> None:
-            rank, step = values.pop("rank", None), values.pop("step", None)
+            rank, step, saved = (values.pop(name, None) for name in ("rank", "step", "saved"))
             try:
-                if rank is None:
+                if saved is not None:
+                    if callable(getattr(track, "saved", None)):
+                        track.saved(Path(saved), step)
+                elif rank is None:
                     track.log(values, step=step)
                 elif callable(getattr(track, "loaded", None)):
                     track.loaded(values, rank)
             except Exception as error:
-                failed.append(f"{f'step {step}' if rank is None else f'the load of rank {rank}'}: {type(error).__name__}: {error}")
+                failed.append(f"{f'the checkpoint of step {step}' if saved else f'step {step}' if rank is None else f'the load of rank {rank}'}: {type(error).__name__}: {error}")
                 if len(failed) == 1:
                     warnings.warn(f"train: the tracker failed at {failed[0]}. Training goes on", stacklevel=2)
 
@@ -644,7 +655,7 @@ def train(
     dtype: "float32", "float64" or "bfloat16" for all tensors; default: the layout's `precision`.
     data: a function of the step that gives the global batch (inputs, targets), the same on every rank; default: the standard library's source.
     loss: (outputs, targets) -> the *sum* over the elements of targets; the run divides by their number in the global batch.
-    track: an object with `log(dict, step=int)`, such as a run of `fsdl_course.tracking` or of W&B: told the loss and gradient norm of each step as it is done.
+    track: an object with `log(dict, step=int)`, such as a run of `fsdl_course.tracking` or of W&B: told the loss and gradient norm of each step as it is done, and of each checkpoint (`saved`, `resumed`) where it has these methods.
     checkpoint: a folder; a checkpoint is written there at the end, and `every` so many steps. None is ever written over another.
     resume: a checkpoint or a folder of them (then the latest whole one); training goes on to `steps` in all, as if it had never stopped, on any layout. It must be
     the same run: files that are not as they were written, other settings, data, model or loss are refused (see `identity`; an edit that shows only later is not noticed).
@@ -670,4 +681,6 @@ def train(
         remove_leftovers(job.checkpoint)
         if callable(getattr(track, "called", None)):  # a run of `fsdl_course.tracking` can be made again from this
             track.called(train, asked)
+        if job.resume is not None and callable(getattr(track, "resumed", None)):
+            track.resumed(job.resume)
         return put_together(job, launch(run_rank, layout.world_size, job, timeout=timeout))

@@ -15,6 +15,8 @@ _NAMES = {
     "looking": ["runs", "history", "query", "curves", "compare_runs"],
     "trackers": ["move", "bring", "try_faults", "costs"],
     "sweeps": ["sweep", "Sweep"],
+    "store": ["Artifact", "Store"],
+    "registry": ["artifacts", "lineage", "mark_best", "model_card"],
     "again": ["reproduce", "call_of"],
     "wandb_files": ["recover", "sync", "lost", "read_wandb"],
 }

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CLASS', 'FUNCTION', 'FOLDER', 'ALPHABET', 'as_config', 'find', 'from_config', 'Config', 'flat', 'TrackingWarning',
-           'table_of', 'lightning_logger', 'runs_folder', 'Run', 'track', 'wandb_settings', 'begin_wandb',
-           'own_service', 'config_of', 'history_of', 'summary_of', 'state_of']
+           'table_of', 'lightning_logger', 'log_to_wandb', 'runs_folder', 'Run', 'track', 'wandb_settings',
+           'begin_wandb', 'own_service', 'config_of', 'history_of', 'summary_of', 'state_of']
 
 # %% ../../nbs/source/tracking/recording.ipynb #083a160e
 import atexit
@@ -29,6 +29,7 @@ from ..arguments import amount, one_of, whole
 from ..settings import find_file, settings as course_settings
 from ..snapshots import HIDDEN, hide_keys, snapshot, without_keys
 from .journal import Journal, JournalError, Reading, is_open, plain, read
+from .store import STORE, Artifact, Store, Version
 
 # %% ../../nbs/source/tracking/recording.ipynb #532c718f
 CLASS = "_class"
@@ -216,14 +217,17 @@ class _Careful:
 class _Rows(_Careful):
     "Logging."
 
+    def _refuse_finished(self, what: str) -> None:
+        if self._finished:
+            raise RuntimeError(f"{what}: the run {self.name!r} is finished; track(..., id={self.id!r}, resume='must') goes on with it")
+
     def log(self, values: Mapping, step: int | None = None) -> None:
         """Record a row. It is in the journal when this returns.
 
         values: {name: number, text, list, picture (matplotlib, PIL, W&B), table (pandas, W&B) or a mapping of these}. step: at least that of the last row, default the next one.
         The same step again adds to its row. Raises TypeError and ValueError that name what can't be logged, and RuntimeError after `finish`.
         """
-        if self._finished:
-            raise RuntimeError(f"log: the run {self.name!r} is finished; track(..., id={self.id!r}, resume='must') goes on with it")
+        self._refuse_finished("log")
         if not isinstance(values, Mapping):
             raise TypeError(f"log: values must be a mapping of names to values, not {type(values).__name__}")
         with self._lock:
@@ -332,8 +336,73 @@ def lightning_logger(run: "Run") -> Any:
 
     return Recorder() if run.wandb is None else Recorder(experiment=run.wandb)
 
+# %% ../../nbs/source/tracking/recording.ipynb #dd4365a9
+def log_to_wandb(run: Any, version: Version, aliases: list[str]) -> None:
+    "Log a version in a run of W&B's; its files are read where they lie, and not copied."
+    import wandb
+
+    told = wandb.Artifact(version.collection, version.type, description=version.description, metadata=version.metadata)
+    for name in version.files:
+        told.add_file(str(version.path(name)), name=name, policy="immutable", skip_cache=True)
+    run.log_artifact(told, aliases=["latest", *aliases])
+
+# %% ../../nbs/source/tracking/recording.ipynb #85737803
+class _Files(_Watched):
+    "Artifacts."
+
+    @property
+    def store(self) -> Store:
+        "The artifacts of all runs of this folder."
+        return Store(self.folder.parent / STORE)
+
+    def log_artifact(self, artifact_or_path: Artifact | Path | str, name: str | None = None, type: str | None = None, aliases: Iterable[str] = (), metadata: Mapping | None = None) -> Version:
+        """Keep files as a version of an artifact that this run has made.
+
+        artifact_or_path: an `Artifact`, or a file or folder that becomes one, called `name` (default run-<id>-<file>), of `type` (default "unspecified"), with `metadata`.
+        aliases: that point at this version then, such as "best". Raises ValueError for bad names, FileNotFoundError, and OSError if it can't be kept.
+        """
+        self._refuse_finished("log_artifact")
+        if not isinstance(artifact_or_path, Artifact):
+            path = Path(artifact_or_path)
+            artifact = Artifact(name or self._named(f"run-{self.id}-{path.name}"), type or "unspecified", metadata=metadata)
+            artifact_or_path = artifact.add_dir(path) if path.is_dir() else artifact.add_file(path)
+        elif (name, type, metadata) != (None, None, None):
+            raise ValueError("log_artifact: name, type and metadata belong to a path; an Artifact has its own")
+        aliases = [aliases] if isinstance(aliases, str) else list(aliases)
+        version = self.store.log(artifact_or_path, aliases, run=self.id, step=self.step - 1 if self.step else None)
+        self._write("artifact", name=version.name, type=version.type, digest=version.digest)
+        if self.wandb is not None:
+            self._try("W&B", lambda: log_to_wandb(self.wandb, version, aliases))
+        return version
+
+    def use_artifact(self, artifact_or_name: Version | str, type: str | None = None) -> Version:
+        "Note that this run uses a version, given as itself or as `name:alias`; the version. Raises LookupError if it is not there, ValueError if it is not of `type`."
+        self._refuse_finished("use_artifact")
+        version = artifact_or_name if isinstance(artifact_or_name, Version) else self.store.get(artifact_or_name)
+        if type is not None and type != version.type:
+            raise ValueError(f"use_artifact: {version.name} is of type {version.type!r}, not {type!r}")
+        version.store.used(version, self.id)
+        self._write("use", name=version.name, type=version.type, digest=version.digest)
+        return version
+
+    def saved(self, path: Path | str, step: int) -> Version:
+        "Note a checkpoint that was written at `step`: the artifact model-<id>. Its files stay where they are. `train(track=run)` does so for each."
+        numbers = {name: value for name, value in self.summary.items() if isinstance(value, int | float)}
+        artifact = Artifact(self._named(f"model-{self.id}"), "model", metadata={"step": step, **numbers})
+        return self.log_artifact(artifact.add_reference(path))
+
+    def resumed(self, path: Path | str) -> Version:
+        "Note the checkpoint that this run goes on from: the version with the same content, or if there is none, one that nobody is known to have made."
+        artifact = Artifact(self._named(f"before-{self.id}"), "model").add_reference(path)
+        known = self.store.with_digest(artifact)
+        return self.use_artifact(known[0] if known else self.store.log(artifact))
+
+    def _named(self, text: str) -> str:
+        return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "_" for letter in text)[:128]
+
+
 # %% ../../nbs/source/tracking/recording.ipynb #6804febc
-class _Ended(_Watched):
+class _Ended(_Files):
     "What a run was, and how it ended."
 
     def called(self, function: Callable, arguments: Mapping) -> None:
