@@ -99,3 +99,20 @@ def test_jupyterlab_finds_the_courses_defaults_and_the_users_own_first(monkeypat
 def test_the_command_is_a_module_too():
     done = subprocess.run([sys.executable, "-m", "fsdl_course", "--version"], capture_output=True, text=True)
     assert done.stdout == f"fsdl_course {__version__}\n" and done.returncode == 0, done.stderr
+
+
+# %% ../nbs/source/cli.ipynb #77d04b1c
+def test_notebooks_are_checked_with_an_exit_status(tmp_path, capsys):
+    book = {"cells": [{"cell_type": "code", "metadata": {}, "source": "x = 1", "outputs": [], "execution_count": 2}], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
+    (tmp_path / "sub" / ".ipynb_checkpoints").mkdir(parents=True)
+    (tmp_path / "sub" / ".ipynb_checkpoints" / "a.ipynb").write_text("no notebook")
+    path = tmp_path / "sub" / "a.ipynb"
+    path.write_text(json.dumps(book))
+    assert main(["check-notebook", str(tmp_path)]) == 1 and "gap" in capsys.readouterr().out
+    assert main(["check-notebook", str(path), "--skip", "gap"]) == 0 and capsys.readouterr().out == ""
+    assert main(["check-notebook", str(path), str(tmp_path / "none.ipynb")]) == 2
+    told = capsys.readouterr()
+    assert "gap" in told.out and "none.ipynb can't be read: No such file" in told.err
+    (tmp_path / "empty").mkdir()
+    assert main(["check-notebook", str(tmp_path / "empty")]) == 2 and "no notebook is in" in capsys.readouterr().err
+    assert main(["check-notebook", str(path), "--skip", "gaps"]) == 2 and "must be one of" in capsys.readouterr().err
