@@ -58,6 +58,7 @@ class Job:
     every: int | None
     resume: Path | None
     report: Path | None
+    watch: tuple[int, ...] = ()
 
     def module(self) -> nn.Module:
         "A fresh replica, the same on every rank."

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -93,6 +94,7 @@ class Measurement(Record):
     - `replicas_agree`: whether all ranks that should hold the same weights do, to the bit
     - `memory_by_rank`: each rank's `memory`
     - `timeline`: the last step, by rank
+    - `watched`: {step: every tensor of it}, see `parallel.watching`, for the steps that were asked for
     - `step_seconds`: each step's seconds on the slowest rank; `memory` was metered in the first of these steps, which is not in `seconds`
     """
 
@@ -105,6 +107,7 @@ class Measurement(Record):
     memory_by_rank: list[Tally] = field(default_factory=list)
     timeline: Timeline = field(default_factory=Timeline)
     step_seconds: list[float] = field(default_factory=list)
+    watched: dict[int, Any] = field(default_factory=dict)
 
     def difference(self, other: "Measurement | dict[str, torch.Tensor]") -> float:
         "The largest difference between two runs' weights, see `relative_difference`."

@@ -25,7 +25,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,9 @@ from .measure import Clock, Measurement, Timeline
 from .mesh import Mesh
 from .processes import launch, progress
 from .text import BYTES
+from .watching import moments, states_held, steps_to_watch, watching
 from ..pictures import Span
+from ..settings import settings
 from ..spec import Layout, Transformer
 
 # %% ../../nbs/source/parallel/training.ipynb #61ef1a56
@@ -394,16 +396,19 @@ def run_rank(job: Job) -> dict[str, Any]:
     worker = make_worker(job, module)
     del module  # of which the worker may keep only a part
     first, history = start(job, worker)
-    steps, memory = [], Tally()
+    steps, memory, notes = [], Tally(), {}
+    notes |= {first: states_held(worker)} if first in job.watch else {}
     reporter = None if job.report is None else Reporter(job.report, rank)
     for step in range(first, job.steps):
         batch = evidence.batch(step, note=due(job, step + 1))
         dist.barrier()  # a step begins together, so that waiting for a rank's data is not taken for slow links
         clock = Clock(rank)
         kept = SavedForBackward(worker.known()) if step == first else None
-        with record() as messages, clock("step"):
+        with watching(worker) if step + 1 in job.watch else contextlib.nullcontext() as seen, record() as messages, clock("step"):
             loss, square = worker.step(batch, clock, kept)
         history.add(loss, square)
+        if seen is not None:
+            notes[step + 1] = {**seen, **states_held(worker), "batch": batch if rank == 0 else None}
         if kept is not None:
             memory = worker.held(kept)
         steps.append((clock, messages))
@@ -431,6 +436,8 @@ def run_rank(job: Job) -> dict[str, Any]:
         "digests": {key: digest(tensor) for key, tensor in weights.items()},
         "weights": {key: tensor.clone() for key, tensor in weights.items()} if worker.giver() else {},
         "cuts": worker.cuts,
+        "first": first,
+        "watched": notes,
     }
 
 # %% ../../nbs/source/parallel/training.ipynb #4bfaf8d8
@@ -529,6 +536,7 @@ def put_together(job: Job, ranks: list[dict[str, Any]]) -> Measurement:
         memory_by_rank=[rank["memory"] for rank in ranks],
         timeline=Timeline.of(span for rank in ranks for span in rank["spans"]),
         step_seconds=[max(sum(rank["seconds"][step].values()) for rank in ranks) for step in range(len(ranks[0]["seconds"]))],
+        watched=moments(job, ranks),
     )
 
 # %% ../../nbs/source/parallel/training.ipynb #cccaa4b0
@@ -645,7 +653,7 @@ def train(
     resume: Path | str | None = None,
     every: int | None = None,
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = summed_cross_entropy,
-    bucket_bytes: float = float("inf"), overlap: bool = False, timeout: float | None = None,
+    bucket_bytes: float = float("inf"), overlap: bool = False, timeout: float | None = None, threads: int | None = None, watch: int | Iterable[int] = (),
 ) -> Measurement:
     """Train `model` as `layout` says, in `layout.world_size` real processes of this machine, and measure it.
 
@@ -659,10 +667,12 @@ def train(
     checkpoint: a folder; a checkpoint is written there at the end, and `every` so many steps. None is ever written over another.
     resume: a checkpoint or a folder of them (then the latest whole one); training goes on to `steps` in all, as if it had never stopped, on any layout. It must be
     the same run: files that are not as they were written, other settings, data, model or loss are refused (see `identity`; an edit that shows only later is not noticed).
-    bucket_bytes, overlap: see `DataParallel`. timeout: seconds without a step being done, see `launch`.
+    bucket_bytes, overlap: see `DataParallel`. timeout: seconds without a step being done; threads: of each rank; see `launch`.
+    watch: a step or several (the first is 1; 0 is the start) of which every tensor is kept: `measurement.watched[step]`, see `parallel.watching`.
     Raises ValueError for what cannot be done, FileNotFoundError for a missing checkpoint, and `RankError` if a rank fails.
     """
-    asked = {name: value for name, value in locals().items() if name != "track"}
+    threads = settings.threads if threads is None else threads  # how sums are cut, and so how they round: noted with the rest
+    asked = {name: value for name, value in locals().items() if name not in ("track", "watch")}
     if dtype not in (None, *DTYPES):
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     layout = layout if dtype is None else layout.replace(precision=dtype)
@@ -672,15 +682,18 @@ def train(
     with reading_along(track) as report_to:
         job = Job(
             model=model, layout=layout, steps=steps, seed=seed, optimizer=optimizer, lr=lr, data=data, loss=loss, every=every,
-            bucket_bytes=bucket_bytes, overlap=overlap, report=report_to,
+            bucket_bytes=bucket_bytes, overlap=overlap, report=report_to, watch=steps_to_watch(watch, steps),
             checkpoint=None if checkpoint is None else Path(checkpoint).resolve(),
             resume=None if resume is None else find_checkpoint(Path(resume).resolve()),
         )
         refuse(job, device)
-        refuse_overwriting(job, 0 if job.resume is None else load_checkpoint(job)["step"])
+        first = 0 if job.resume is None else load_checkpoint(job)["step"]
+        if job.watch and job.watch[0] < first:
+            raise ValueError(f"train: watch must be from {first} on, the step from which this run goes on, not {job.watch[0]}")
+        refuse_overwriting(job, first)
         remove_leftovers(job.checkpoint)
         if callable(getattr(track, "called", None)):  # a run of `fsdl_course.tracking` can be made again from this
             track.called(train, asked)
         if job.resume is not None and callable(getattr(track, "resumed", None)):
             track.resumed(job.resume)
-        return put_together(job, launch(run_rank, layout.world_size, job, timeout=timeout))
+        return put_together(job, launch(run_rank, layout.world_size, job, timeout=timeout, threads=threads))

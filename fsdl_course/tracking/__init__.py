@@ -17,7 +17,8 @@ _NAMES = {
     "sweeps": ["sweep", "Sweep"],
     "store": ["Artifact", "Store"],
     "registry": ["artifacts", "lineage", "mark_best", "model_card"],
-    "again": ["reproduce", "call_of"],
+    "again": ["reproduce", "call_of", "at"],
+    "apart": ["blame", "Blame"],
     "wandb_files": ["recover", "sync", "lost", "read_wandb"],
 }
 
