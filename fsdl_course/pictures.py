@@ -880,11 +880,12 @@ def _chart_in_words(series: Mapping[str, list], marks: Mapping[str, Sequence[flo
 
 # %% ../nbs/source/pictures.ipynb #2499020d
 def chart(series: Mapping[str, Iterable[Sequence[Any]]], *, title: str, x: str, y: str, x_unit: str = "", y_unit: str = "", log: str = "",
-          lines: Iterable[str] = (), marks: Mapping[str, Sequence[float]] | None = None, description: str = "", width: int = 760, height: int = 360) -> Picture:
+          lines: Iterable[str] = (), marks: Mapping[str, Sequence[float]] | None = None, description: str = "", width: int = 760, height: int = 360, dots: bool = True) -> Picture:
     """Points, and lines through them, on two axes: a frontier, a price over time, a roofline.
 
     series: {kind: [(x, y) or (x, y, words for the point), ...]}; `lines` names the kinds whose points are joined and not drawn one by one.
     x, y: what the axes say; x_unit, y_unit: "bytes", "seconds" or a word behind each number ("$" stands before it). log: "x", "y", "xy" or "".
+    dots: False leaves out the points of lines, each of which has its numbers as a tooltip: long curves become ten times smaller.
     marks: {label: (x, y)}: places of note, drawn large with their label. description: what is to be seen, in words; made up from the points if left out.
     Raises ValueError for no points, for values that are not finite, and for what a logarithmic axis has no place for.
     """
@@ -904,7 +905,7 @@ def chart(series: Mapping[str, Iterable[Sequence[Any]]], *, title: str, x: str, 
         places = [(across(p[0]), up(p[1])) for p in found]
         if kind in lines and len(places) > 1:
             drawing.append(draw.Lines(*(_round(c) for place in places for c in place), close=False, fill="none", stroke=fills[kind], stroke_width=2, stroke_linejoin="round"))
-        for p, place in zip(found, places):
+        for p, place in zip(found, places) if dots or kind not in lines or len(places) < 2 else ():
             tip = f"{p[2] if len(p) > 2 else kind}: {_amount(p[0], x_unit)}, {_amount(p[1], y_unit)}"
             drawing.append(_marker(_SHAPES[number % 4], *place, 2 if kind in lines else 4.5, fills[kind], tip, fill_opacity=0.85))
     for label, place in marks.items():

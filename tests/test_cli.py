@@ -33,6 +33,22 @@ def test_a_mistake_gives_one_clear_line(tmp_path, capsys):
     assert "lessons does not know --fast" in capsys.readouterr().err
 
 
+def test_runs_are_listed_filtered_and_sorted(tmp_path, capsys):
+    from fsdl_course.tracking.recording import track
+
+    for lr in (0.1, 0.5):
+        with track(f"lr {lr}", dir=tmp_path, config={"lr": lr}, mode="disabled", every=0) as run:
+            run.log({"loss": 1 - lr})
+    assert main(["runs", str(tmp_path), "--sort", "loss"]) == 0
+    lines = capsys.readouterr().out.split("\n")
+    assert lines[0].split() == ["name", "state", "steps", "config.lr", "loss"] and lines[1].startswith("lr 0.5") and lines[2].startswith("lr 0.1")
+    assert main(["runs", str(tmp_path), "--where", "config.lr < 0.2", "--columns", "name,loss", "--csv"]) == 0
+    assert capsys.readouterr().out == "name,loss\nlr 0.1,0.9\n"
+    for wrong, says in ((["--sort", "los"], "sort: no run has 'los'"), (["--where", "x"], "filter: 'x' is not of the form"), (["--columns", "x"], "columns: no run has 'x'"), (["--most", "0"], "most must be")):
+        assert main(["runs", str(tmp_path), *wrong]) == 1 and says in capsys.readouterr().err
+    assert main(["runs", str(tmp_path / "none")]) == 1 and "there is no folder" in capsys.readouterr().err
+
+
 def test_without_jupyterlab_nothing_is_written_and_the_advice_is_given(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None)
     assert main(["lab", str(tmp_path / "desk")]) == 1

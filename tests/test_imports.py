@@ -29,7 +29,7 @@ ABOVE = {
     "answers": {"exercises"},
     "handout": {"fsdl_course"},
     "grading": {"exercises", "fsdl_course", "handout", "cli"},
-    "cli": {"fsdl_course", "grading", "handout", "software"},
+    "cli": {"fsdl_course", "grading", "handout", "software", "tracking"},
     "__main__": {"cli"},
     "models": set(),
     "compute": {"widgets"},

@@ -60,6 +60,8 @@ def test_a_corrupt_run_is_told_about_and_hides_no_other(shelf, damage):
 def test_history_by_id_name_and_folder(shelf):
     table = history("a", dir=shelf)
     assert list(table["loss"]) == [5, 4, 3, 2, 1] and list(table.index) == list(range(5))
+    mine = history("a", dir=shelf)
+    mine["loss"] = 0  # a copy
     assert history("one", dir=shelf).equals(table) and history(shelf / "a").equals(table)
     assert list(history("a", "deep.er", dir=shelf).columns) == ["deep.er"]
     with pytest.raises(LookupError, match="no runs in .* are called 'nine'; 3 runs"):
@@ -106,6 +108,7 @@ def test_smoothing_is_debiased_and_passes_nan_over():
 def test_curves_overlay_runs_and_say_what_is_missing(shelf):
     picture = curves(["a", "b", "c"], "loss", dir=shelf)
     assert "loss" in picture.title and picture.svg.count("<path") + picture.svg.count("<circle") > 0
+    assert "the first" in curves({"the first": "a"}, "loss", dir=shelf).description
     with pytest.raises(LookupError, match="has not logged nothing"):
         curves(["a"], "nothing", dir=shelf)
 

@@ -15,6 +15,8 @@ _NAMES = {
     "looking": ["runs", "history", "query", "curves", "compare_runs"],
     "trackers": ["move", "bring", "try_faults", "costs"],
     "sweeps": ["sweep", "Sweep"],
+    "browsing": ["snapshot_html"],
+    "widgets": ["runs_browser"],
     "store": ["Artifact", "Store"],
     "registry": ["artifacts", "lineage", "mark_best", "model_card"],
     "again": ["reproduce", "call_of", "at"],

@@ -7,6 +7,7 @@ __all__ = ['INDEX', 'VERSION', 'about_run', 'runs', 'folder_of', 'history', 'com
 
 # %% ../../nbs/source/tracking/looking.ipynb #0661b465
 import contextlib
+import functools
 import json
 import math
 import os
@@ -134,14 +135,22 @@ def history(run: Run | Path | str, *names: str, dir: Path | str | None = None) -
 
     run: a run, its folder, its id, or its name. Raises LookupError for a run, or a name, that is not there.
     """
-    import pandas
-
-    table = pandas.DataFrame(history_of(read(folder_of(run, dir) / "journal.jsonl")))
-    table = table.set_index("_step") if len(table) else table
+    path = folder_of(run, dir) / "journal.jsonl"
+    stat = path.stat()
+    table = _history(path, stat.st_size, stat.st_mtime_ns)
     missing = [name for name in names if name not in table]
     if missing:
         raise LookupError(f"history: the run {run!r} has not logged {', '.join(missing)}; it has {', '.join(name for name in table if not name.startswith('_')) or 'nothing'}")
-    return table[list(names)].dropna(how="all") if names else table
+    return table[list(names)].dropna(how="all") if names else table.copy()
+
+
+@functools.lru_cache(maxsize=32)
+def _history(path: Path, size: int, time: int) -> "pandas.DataFrame":
+    "The rows of a journal that has this size and time; read once, as long as it is the same."
+    import pandas
+
+    table = pandas.DataFrame(history_of(read(path)))
+    return table.set_index("_step") if len(table) else table
 
 
 def compare_runs(one: Run | Path | str, other: Run | Path | str, dir: Path | str | None = None) -> dict[str, tuple[Any, Any]]:
@@ -223,23 +232,22 @@ def smooth(values: Iterable[float], weight: float = 0.6) -> list[float]:
     return found
 
 
-def curves(chosen: Iterable[Run | Path | str], name: str, *, weight: float = 0.0, log: bool = False, dir: Path | str | None = None, most: int = 240) -> Picture:
+def curves(chosen: Iterable[Run | Path | str] | Mapping[str, Run | Path | str], name: str, *, weight: float = 0.0, log: bool = False, dir: Path | str | None = None, most: int = 240) -> Picture:
     """What several runs logged as `name`, over their steps, in one picture.
 
-    weight: of the smoothing. log: a logarithmic axis, on which values of 0 and below have no place and are left out. Raises LookupError if no run has logged it.
+    chosen: runs, or {what to call it: run}. weight: of the smoothing. log: a logarithmic axis, on which values of 0 and below have no place and are left out. Raises LookupError if no run has logged it.
     """
     series, missing = {}, []
-    for run in chosen:
+    for label, run in chosen.items() if isinstance(chosen, Mapping) else ((str(run.name if isinstance(run, Run) else Path(run).name), run) for run in chosen):
         try:
             rows = history(run, name, dir=dir)[name]
         except LookupError as error:
             missing.append(error)
             continue
-        label = str(run.name if isinstance(run, Run) else Path(run).name)
-        steps, values = thin(rows.index, smooth(rows.astype(float), weight), most)
+        steps, values = thin(rows.index, smooth(rows.astype(float), weight) if weight else rows.astype(float), most)
         points = [(step, value) for step, value in zip(steps, values) if value > 0 or not log]
         if points:
             series[label if label not in series else f"{label} ({len(series)})"] = points
     if not series:
         raise missing[0] if missing else LookupError(f"curves: there is no {name!r} to draw{' above 0' if log else ''}")
-    return chart(series, title=f"{name}{f', smoothed by {weight:g}' if weight else ''}", x="step", y=name, log="y" if log else "", lines=list(series))
+    return chart(series, title=f"{name}{f', smoothed by {weight:g}' if weight else ''}", x="step", y=name, log="y" if log else "", lines=list(series), dots=max(map(len, series.values())) <= 100)
