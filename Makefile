@@ -33,12 +33,13 @@ EXTRAS_PY := $(EXTRAS)/bin/python
 EXTRAS_PIP := $(EXTRAS_PY) -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt
 EXTRAS_READY := $(EXTRAS)/.ready-$(shell cat pyproject.toml constraints.txt extras/torchvision_operators.py 2>/dev/null | cksum | cut -d' ' -f1)
 
-.PHONY: extras help lab test test-all test-lessons test-frameworks test-trackers test-peers lessons export check docs bench bench-peers clean setup asked-python peers constraints
+.PHONY: extras help lab test test-all test-slow test-lessons test-frameworks test-trackers test-peers lessons export check docs bench bench-peers clean setup asked-python peers constraints
 
 help: ## What can be made
 	@echo "make lab           copy the lessons into ./$(DIR) and open them in JupyterLab"
 	@echo "make test          run the tests that a change must pass (a few minutes)"
 	@echo "make test-lessons  run the learners' copies, unsolved, from top to bottom (all, or ARGS=nbs/...)"
+	@echo "make test-slow     the heavy tests alone (ARGS='--minutes 10': a part of them, another one for each commit)"
 	@echo "make test-all      what make test runs, and the heavy tests, and those of test-peers"
 	@echo ""
 	@echo "All install what they need into $(VENV), the first time. As you need it:"
@@ -117,11 +118,14 @@ lab: setup ## Lessons in JupyterLab
 	@$(VENV)/bin/fsdl-course lab $(DIR) $(ARGS)
 
 test: setup
-	@$(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not extras" --timeout 120 $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not extras" --timeout 300 $(ARGS)
 
 test-all: setup
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not extras" --timeout 600 $(ARGS)
 	@$(if $(ARGS),,$(MAKE) --no-print-directory test-frameworks test-trackers test-peers)
+
+test-slow: setup
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile -m "slow and not extras" --timeout 600 $(ARGS)
 
 test-lessons: setup
 	@$(PY) -m tools.lessons $(ARGS)

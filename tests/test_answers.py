@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fsdl_course.answers import expect_list, expect_number, expect_own, expect_whole, uses
+from fsdl_course.answers import expect_list, expect_number, expect_own, expect_tensor, expect_whole, uses
 from fsdl_course.exercises import Wrong
 
 
@@ -136,6 +136,19 @@ def test_large_whole_numbers_keep_their_digits():
 @pytest.mark.parametrize("said", [[1, 2], (1, 2), np.array([1, 2]), {1: 0, 2: 0}.keys(), range(1, 3), (n for n in (1, 2)), {1, 2}], ids=lambda said: type(said).__name__)
 def test_everything_that_gives_items_is_a_list(said):
     assert expect_list(said, "x", 2) == [1, 2]
+
+
+@pytest.mark.parametrize("said, told", [
+    ([1.0, 2.0], "the y are no tensor but list"), (torch.ones(1), r"the y are of the shape \(1,\); \(2,\) is wanted"), (torch.ones(2, 1), r"of the shape \(2, 1\)"),
+    (torch.ones(2, dtype=torch.float64) + 1e-9, "the y are off by 1e-09: why"), (torch.tensor([1.0, math.nan]), "the y are not finite"), (torch.ones(2).int(), "another kind of number .torch.int32"),
+])  # fmt: skip
+def test_what_is_another_tensor_is_told_so(said, told):
+    right = torch.ones(2, dtype=torch.float64)
+    expect_tensor(torch.ones(2), right, "the y are")
+    expect_tensor(right.numpy() + 1e-12, right, "the y are")
+    expect_tensor(torch.ones(0, 3), torch.ones(0, 3), "the y are")
+    with pytest.raises(Wrong, match=told):
+        expect_tensor(said, right, "the y are", ": why")
 
 
 @pytest.mark.parametrize("said", [None, "ab", b"ab", {1: 2}, 3], ids=repr)

@@ -53,6 +53,7 @@ def test_troubles_in_plain_python():
 
 
 # %% ../nbs/source/frameworks/graphs.ipynb #160b0181
+@pytest.mark.slow
 def test_a_process_and_no_compiler_needed(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     found = module.outcomes("torch.compile")

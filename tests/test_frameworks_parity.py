@@ -10,8 +10,8 @@ from importlib import metadata
 import numpy as np
 import pytest
 
+from fsdl_course.differences import relative_difference
 from fsdl_course.frameworks import by_hand, parity as module
-from fsdl_course.frameworks.by_hand import largest_difference
 from fsdl_course.frameworks.parity import FIXES, FRAMEWORKS, Job, Result, keras_with_real_float64, lines_of, needs, parity, run, run_here
 
 
@@ -42,8 +42,8 @@ def test_ours_and_pytorch_agree_with_numpy(framework, job):
     base, other = run_here("numpy", job), run_here(framework, job)
     assert len(base.losses) == len(other.losses) == job.steps
     assert max(abs(a - b) for a, b in zip(base.losses, other.losses)) < 1e-10
-    assert largest_difference(other.weights, base.weights) < 1e-10
-    assert largest_difference(base.weights, job.start()) > 1e-3, "nothing was trained"
+    assert relative_difference(other.weights, base.weights) < 1e-10
+    assert relative_difference(base.weights, job.start()) > 1e-3, "nothing was trained"
 
 
 @pytest.mark.parametrize("framework", ["ours", "pytorch"])
@@ -58,7 +58,7 @@ def test_numpy_here_is_the_loop_of_by_hand():
     weights = Job().start()
     losses = by_hand.fit(weights, Job().batches(), by_hand.SGD(0.3, 0.9))
     result = run_here("numpy", Job())
-    assert np.allclose(result.losses, losses, rtol=0, atol=1e-12) and largest_difference(result.weights, weights) < 1e-12
+    assert np.allclose(result.losses, losses, rtol=0, atol=1e-12) and relative_difference(result.weights, weights) < 1e-12
 
 
 # %% ../nbs/source/frameworks/parity.ipynb #b52c3f2d

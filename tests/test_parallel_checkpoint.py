@@ -16,8 +16,8 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import nn
 
+from fsdl_course.differences import largest_difference
 from fsdl_course.parallel.checkpoint import boxes, contents
-from fsdl_course.parallel.data import largest_difference
 from fsdl_course.parallel.jobs import summed_cross_entropy
 from fsdl_course.parallel.processes import RankError
 from fsdl_course.parallel.training import find_checkpoint, is_whole, train
@@ -83,7 +83,7 @@ def hold_to_one_that_never_stopped(resumed, layout, folder, **options):
     assert largest_difference(resumed.losses, whole.losses) <= 1e-10
 
 
-@pytest.mark.parametrize("before, after", WAYS)
+@pytest.mark.parametrize("before, after", [pytest.param(*way, marks=[pytest.mark.slow] * (number % 3 > 0)) for number, way in enumerate(WAYS)])
 def test_a_run_goes_on_with_another_layout_as_if_it_had_never_stopped(tmp_path, before, after):
     run(before, steps=2, checkpoint=tmp_path)
     hold_to_one_that_never_stopped(run(after, resume=tmp_path), after, tmp_path)
@@ -129,7 +129,7 @@ class FullDisk:
         return tokens(step)
 
 
-@pytest.mark.parametrize("kill", [True, False])
+@pytest.mark.parametrize("kill", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("layout", ["zero 3"])
 def test_a_crash_while_saving_leaves_the_last_good_checkpoint(tmp_path, layout, kill):
     with pytest.raises(RankError) as caught:

@@ -9,54 +9,13 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
+from fsdl_course.differences import relative_difference
 from fsdl_course.models import build
 from fsdl_course.parallel.collectives import record
-from fsdl_course.parallel.data import DataParallel, largest_difference, relative_difference
+from fsdl_course.parallel.data import DataParallel
 from fsdl_course.parallel.processes import RankError, launch
 from fsdl_course.parallel.text import Text, share
 from fsdl_course.spec import Transformer
-
-
-# %% ../nbs/source/parallel/data.ipynb #4e8b20d5
-NAN, INF = math.nan, math.inf
-ONES = torch.ones(3)
-UNEQUAL = {
-    "NaN in one": (torch.tensor([1.0, NAN, 1.0]), ONES), "NaN in the other": (ONES, torch.tensor([NAN, 1.0, 1.0])), "NaN in both": (ONES * NAN, ONES * NAN),
-    "infinity": (ONES * INF, ONES), "infinity in both": (ONES * INF, ONES * INF), "an overflow": (torch.tensor([3e38]), torch.tensor([-INF])),
-    "another shape": (torch.ones(1), torch.ones(5, 3)), "a row for a column": (torch.ones(3, 1), torch.ones(1, 3)), "no dims": (torch.tensor(1.0), torch.ones(1)),
-    "empty and not": (torch.ones(0), ONES), "two empty shapes": (torch.ones(0, 2), torch.ones(0, 3)), "two lengths": ([1.0, 2.0], [1.0]),
-    "complex for real": (ONES.to(torch.complex64), ONES), "whole for real": (torch.ones(3, dtype=torch.int64), ONES), "bool for whole": (torch.tensor([True]), torch.tensor([1])),
-    "complex NaN": (torch.tensor([complex(0, NAN)]), torch.tensor([0j])), "numbers with a NaN": ([1.0, 2.0, NAN], [1.0, 2.0, 3.0]), "one number": (NAN, NAN),
-}
-
-
-@pytest.mark.parametrize("name", UNEQUAL)
-def test_what_cannot_be_compared_differs_infinitely(name):
-    one, other = UNEQUAL[name]
-    assert largest_difference(one, other) == largest_difference(other, one) == relative_difference(one, other) == relative_difference(other, one) == INF
-    for first in ({"w": one, "v": ONES}, {"v": ONES, "w": one}):  # Python's max keeps a NaN in the first place only
-        assert relative_difference(first, {"v": ONES, "w": other}) == INF
-
-
-def test_equal_is_equal_in_every_kind_of_number():
-    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.complex64, torch.int64, torch.uint8, torch.bool):
-        same = torch.tensor([[0, 1], [1, 1]]).to(dtype)
-        assert largest_difference(same, same.clone()) == relative_difference({"w": same}, {"w": same.t()}) == 0
-        assert largest_difference(same, 1 - same if dtype != torch.bool else ~same) == 1
-    assert largest_difference(torch.ones(0, 4), torch.zeros(0, 4)) == largest_difference([], []) == relative_difference({}, {}) == 0
-    assert largest_difference(torch.tensor([0.0]), torch.tensor([-0.0])) == relative_difference(0.0, -0.0) == 0
-    assert 0 < relative_difference(torch.tensor([0.1]), torch.tensor([0.1], dtype=torch.float64)) < 1e-7
-    assert largest_difference(torch.tensor([2**60]), torch.tensor([2**60 + 1])) == 1  # the same in float64
-    assert largest_difference(torch.tensor([1 + 2j]), torch.tensor([1 - 1j])) == 3
-    assert largest_difference(torch.tensor([3, 250], dtype=torch.uint8), torch.tensor([5, 0], dtype=torch.uint8)) == 250
-
-
-def test_the_relative_difference_is_of_the_largest_weight_and_of_the_worst_tensor():
-    ones, noise = {"a": 2 * ONES, "b": ONES}, {"a": torch.tensor([2.0, 2.0, 3.0]), "b": ONES}
-    assert relative_difference(ones, noise) == pytest.approx(1 / 3) and relative_difference(noise, ones) == pytest.approx(1 / 2)
-    assert relative_difference({"bias": torch.tensor([1e-15])}, {"bias": torch.tensor([-1e-15])}) == pytest.approx(2e-12)
-    with pytest.raises(ValueError, match="same tensors; they differ in .*'c'"):
-        relative_difference(ones, {**noise, "c": ONES})
 
 
 # %% ../nbs/source/parallel/data.ipynb #e64ce045
@@ -242,13 +201,13 @@ def lightning_loop(port):
     return lesson.module.state_dict()
 
 
-def test_ours_torchs_and_lightnings_ddp_give_one_devices_weights():
+@pytest.mark.parametrize("whose", ["ours", "torch", pytest.param("lightning", marks=pytest.mark.slow)])
+def test_ours_torchs_and_lightnings_ddp_give_one_devices_weights(whose):
     [reference] = launch(plain_loop, 1, lambda module: module)
     with socket.socket() as one:
         one.bind(("localhost", 0))
         port = one.getsockname()[1]
     ways = {"ours": (plain_loop, DataParallel), "torch": (plain_loop, nn.parallel.DistributedDataParallel), "lightning": (lightning_loop, port)}
-    for name, (loop, argument) in ways.items():
-        ranks = launch(loop, 2, argument, echo=False)
-        assert relative_difference(ranks[0], reference) <= 1e-10, name
-        assert all(torch.equal(tensor, ranks[0][key]) for key, tensor in ranks[1].items()), name
+    ranks = launch(ways[whose][0], 2, ways[whose][1], echo=False)
+    assert relative_difference(ranks[0], reference) <= 1e-10
+    assert all(torch.equal(tensor, ranks[0][key]) for key, tensor in ranks[1].items())

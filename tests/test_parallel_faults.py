@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from fsdl_course.parallel.data import largest_difference
+from fsdl_course.differences import largest_difference
 from fsdl_course.parallel.faults import Fault, daly_interval, elastic, expected_goodput, young_interval
 from fsdl_course.parallel.processes import RankError
 from fsdl_course.parallel.training import train
@@ -30,7 +30,7 @@ def never_stopped():
     return train(TINY, ZERO_3, data=tokens, dtype="float64", steps=6)
 
 
-@pytest.mark.parametrize("smaller, how", [((), signal.SIGKILL), ((ZERO_1,), signal.SIGKILL), ((), ValueError("a bad batch"))])
+@pytest.mark.parametrize("smaller, how", [((), signal.SIGKILL), pytest.param((ZERO_1,), signal.SIGKILL, marks=pytest.mark.slow), pytest.param((), ValueError("a bad batch"), marks=pytest.mark.slow)])
 def test_a_run_with_a_fault_ends_as_one_without(tmp_path, smaller, how):
     whole = never_stopped()
     fault = Fault(tokens, step=3, rank=2, marker=tmp_path / "once", how=how)

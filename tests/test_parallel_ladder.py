@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from fsdl_course.differences import largest_difference
 from fsdl_course.ledger import Tally
-from fsdl_course.parallel.data import largest_difference
 from fsdl_course.parallel.jobs import in_precision, summed_cross_entropy
 from fsdl_course.parallel.ladder import Rung, climb, ladder_table, ticked
 from fsdl_course.parallel.processes import RankError
@@ -44,7 +44,7 @@ def combinations(model):
             yield layout
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [pytest.param(name, marks=[pytest.mark.slow] * (number > 0)) for number, name in enumerate(FAMILIES)])
 def test_a_short_ladder_holds(family):
     for layout in QUICK[family]:
         rung = climb(FAMILIES[family], {"one": layout})[1]
@@ -115,7 +115,7 @@ def hold_a_random_layout(job):
 USUAL = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 
 
-@settings(**USUAL, max_examples=3, derandomize=True)
+@settings(**USUAL, max_examples=2, derandomize=True)
 @given(jobs())
 def test_random_layouts_hold(job):
     hold_a_random_layout(job)
@@ -206,7 +206,7 @@ def test_a_peculiar_module_trains_as_in_a_plain_loop(layout):
 
 
 # %% ../nbs/source/parallel/ladder.ipynb #b7d20c35
-@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+@pytest.mark.parametrize("zero", [0, *(pytest.param(zero, marks=pytest.mark.slow) for zero in (1, 2)), 3])
 def test_a_parameter_that_some_ranks_use_in_some_steps_trains_too_or_is_named(zero):
     for optimizer in ("sgd", "adamw"):
         job = dict(model=lambda: peculiar(True), layout=Layout(dp=3, zero=zero), data=images, steps=4, lr=0.01, dtype="float64", optimizer=optimizer)

@@ -8,10 +8,10 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
 
+from fsdl_course.differences import relative_difference
 from fsdl_course.ledger import activations, states, traffic
 from fsdl_course.models import Linear, build
 from fsdl_course.parallel.collectives import record
-from fsdl_course.parallel.data import relative_difference
 from fsdl_course.parallel.mesh import Mesh
 from fsdl_course.parallel.pipeline import Mail, Pipeline, cut
 from fsdl_course.parallel.processes import RankError, launch
@@ -26,7 +26,7 @@ TEST_MODEL = Transformer(name="test", layers=8, hidden=32, heads=2, vocab=256, s
 TEST_LAYOUT = Layout(micro_batch=2, micro_batches=4, precision="float64")
 CHUNKS = {"naive": 1, "gpipe": 1, "1f1b": 1, "interleaved": 2, "zb_h1": 1}
 WAYS = [(schedule, pp, tied, again) for schedule in CHUNKS for pp in (2, 4) for tied in (False, True) for again in ("none", "full")]
-QUICK = {("1f1b", 2, True, "none"), ("interleaved", 2, False, "full"), ("zb_h1", 4, True, "none"), ("zb_h1", 2, False, "full"), ("gpipe", 4, False, "none")}
+QUICK = {("1f1b", 2, True, "none"), ("interleaved", 2, False, "full"), ("zb_h1", 4, True, "none")}
 
 
 @functools.cache
@@ -232,7 +232,7 @@ def train_with_torch(schedule, scale_grads, steps=10):
     return part.state_dict()
 
 
-@pytest.mark.parametrize("schedule, pp", [("Schedule1F1B", 2), ("ScheduleGPipe", 2), pytest.param("Schedule1F1B", 4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("schedule, pp", [("Schedule1F1B", 2), pytest.param("ScheduleGPipe", 2, marks=pytest.mark.slow), pytest.param("Schedule1F1B", 4, marks=pytest.mark.slow)])
 def test_torchs_pipelining_gives_the_same_weights_if_it_does_not_scale_gradients(schedule, pp):
     weights = {name: tensor for part in launch(train_with_torch, pp, schedule, False) for name, tensor in part.items()}
     assert relative_difference(weights, on_one_device(False).weights) < 1e-10

@@ -11,10 +11,10 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.utils.checkpoint import checkpoint
 
+from fsdl_course.differences import relative_difference
 from fsdl_course.ledger import states, traffic
 from fsdl_course.models import build, recompute
 from fsdl_course.parallel.collectives import LoopbackMeter, metered, record
-from fsdl_course.parallel.data import relative_difference
 from fsdl_course.parallel.processes import RankError, launch
 from fsdl_course.parallel.sharded import Sharded
 from fsdl_course.parallel.text import Text, share

@@ -8,10 +8,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
+from fsdl_course.differences import largest_difference, relative_difference
 from fsdl_course.ledger import activations, collective_bytes, traffic
 from fsdl_course.models import Linear, SavedForBackward, build, recompute, weight_gradients
 from fsdl_course.parallel.collectives import LoopbackMeter, metered, record
-from fsdl_course.parallel.data import largest_difference, relative_difference
 from fsdl_course.parallel.processes import launch
 from fsdl_course.parallel.tensor import Ranks, TensorDecoder, alike, cuts, join_parts, split_decoder, sum_alike
 from fsdl_course.parallel.text import Text
@@ -86,7 +86,7 @@ def assert_ledger_is_right(model, ranks, **way):
     assert {kind: kept.get(kind, 0) for kind in predicted} == predicted
 
 
-@pytest.mark.parametrize("model", [GPT, LLAMA, BLOOM], ids=["gpt", "llama", "bloom"])
+@pytest.mark.parametrize("model", [GPT, *(pytest.param(model, marks=pytest.mark.slow) for model in (LLAMA, BLOOM))], ids=["gpt", "llama", "bloom"])
 def test_weights_bytes_and_activations_on_two_ranks(model):
     [reference] = launch(trained, 1, model)
     for sequence_parallel, again in ((False, "none"), (True, "full")):

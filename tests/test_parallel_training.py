@@ -9,9 +9,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
+from fsdl_course.differences import largest_difference, relative_difference
 from fsdl_course.ledger import activations, overhead, states, traffic
 from fsdl_course.models import build
-from fsdl_course.parallel.data import largest_difference, relative_difference
 from fsdl_course.parallel.jobs import Job, summed_cross_entropy
 from fsdl_course.parallel.mesh import Mesh
 from fsdl_course.parallel.processes import launch

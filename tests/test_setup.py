@@ -132,6 +132,7 @@ def test_an_environment_whose_python_is_gone_is_not_ready(tmp_path):
     assert not (tmp_path / ".ready-now").exists()
 
 
+@pytest.mark.slow
 def test_without_a_network_make_says_so_and_goes_on_later(tmp_path):
     venv = tmp_path / "venv"
     offline = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": "", "PIP_RETRIES": "0"}

@@ -47,6 +47,7 @@ def test_a_notebook_has_nothing_to_mend(path):
     assert [str(finding) for finding in lint.lint_all([path])] == []
 
 
+@pytest.mark.slow
 def test_the_check_names_the_file_that_differs(tmp_path):
     check.copy_parts(ROOT, tmp_path)
     (tmp_path / "settings.ini").write_text("[fsdl_course]\nranks = 3\n")
@@ -476,8 +477,8 @@ SKIPS = """
 """
 
 
-@pytest.mark.parametrize("reason, ci, status", [("no chromium", "1", 1), ("no chromium", "", 0), ("there is no GPU", "1", 0)])
-@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["serial", "parallel"])
+@pytest.mark.parametrize("reason, ci, status", [("no chromium", "1", 1), pytest.param("no chromium", "", 0, marks=pytest.mark.slow), ("there is no GPU", "1", 0)])
+@pytest.mark.parametrize("options", [(), pytest.param(("-n", "2"), marks=pytest.mark.slow)], ids=["serial", "parallel"])
 def test_a_needless_skip_fails_a_build(tmp_path, reason, ci, status, options):
     done = pytest_run(tmp_path, SKIPS.format(reason), *options, CI=ci)
     assert done.returncode == status, done.stdout

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from fsdl_course.ledger import Record, compare
+from fsdl_course.spec import Layout, Transformer
 from fsdl_course.tracking.journal import Journal
-from fsdl_course.tracking.looking import compare_runs, curves, history, query, runs, smooth, thin
+from fsdl_course.tracking.looking import compare_runs, curves, estimated, history, measured, query, runs, smooth, thin
 from fsdl_course.tracking.recording import track
 
 
@@ -71,6 +73,23 @@ def test_history_by_id_name_and_folder(shelf):
 
 
 # %% ../nbs/source/tracking/looking.ipynb #b652fbbb
+def test_a_prediction_stands_beside_the_measurement(shelf):
+    model, layout = Transformer(layers=1, hidden=8, heads=2, vocab=16, seq=4), Layout(dp=2)
+    with track("job", dir=shelf, id="job") as run:
+        run.estimated(Record(model=model, layout=layout, seconds={"compute": 0.5}, memory={"parameters": 100}))
+        run.measured(Record(model=model, layout=layout, seconds={"compute": 2.0}, memory={"parameters": 100}, bytes={"dp": 8}))
+        with pytest.raises(TypeError, match="measured takes a Measurement, an Estimate or another Record.* not float"):
+            run.measured(1.0)
+    found = compare(measured("job", shelf), estimated("job", shelf))
+    assert [(row.field, row.kind, row.measured, row.estimated) for row in found] == [("memory", "parameters", 100, 100), ("seconds", "compute", 2, 0.5), ("bytes", "dp", 8, None)]
+    with pytest.raises(LookupError, match="estimated: the run 'a' has no such record; run.estimated"):
+        estimated("a", shelf)
+    with track("other", dir=shelf, id="other") as run:
+        run.measured(Record(model=lambda: None, layout=layout))
+    with pytest.raises(LookupError, match="made inside a function"):
+        measured("other", shelf)
+
+
 def test_two_runs_differ_in_what_was_changed(shelf):
     found = compare_runs("a", "b", dir=shelf)
     assert found["config.lr"] == (0.1, 0.2) and found["config.model"] == ({"layers": 2}, None) and not any(path.startswith("environment.packages") for path in found)

@@ -194,7 +194,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_keeps_every_row(tmp_path, times):
     for _ in range(times):
         ran = subprocess.run([sys.executable, "-c", KILLED, tmp_path, "one"], capture_output=True, text=True)

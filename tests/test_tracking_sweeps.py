@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from fsdl_course.spec import Cluster
 from fsdl_course.tracking.journal import read
 from fsdl_course.tracking.sweeps import Config, Sweep, _as_optuna, _past, is_behind, not_dominated, suggest, sweep, values_of
 
@@ -300,7 +301,9 @@ def test_budgets_of_time_and_money_and_a_target(tmp_path, alone):
     assert len(sweep(NUMBERED, naps, seconds=0.0, dir=tmp_path).all) == 0
     rich = sweep(NUMBERED, naps, dollars=3.5, price=lambda seconds: 1.0, dir=tmp_path)
     assert [t.dollars for t in rich.all] == [1.0] * 4
-    hourly = sweep(NUMBERED, naps, count=1, price=3600, dir=tmp_path)
+    hourly = sweep(NUMBERED, naps, count=1, price=Cluster("RTX 4090", price=3600), dir=tmp_path)
+    with pytest.raises(ValueError, match="no price is known for Cluster.*RTX 4090"):
+        sweep(NUMBERED, naps, count=1, price=Cluster("RTX 4090"), dir=tmp_path)
     assert hourly.all[0].dollars == pytest.approx(hourly.all[0].seconds) and hourly.all[0].seconds >= 0.05
     aimed = sweep({**NUMBERED, "metric": {"name": "loss", "goal": "maximize", "target": 2}}, naps, dir=tmp_path)
     assert len(aimed.all) == 3

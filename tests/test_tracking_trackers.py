@@ -49,6 +49,13 @@ def test_the_table_shows_each_trial(journal_trials):
         journal_trials["wandb", "kill"]
 
 
+def test_a_fault_that_this_machine_can_not_make_is_left_out_and_told(monkeypatch):
+    monkeypatch.setitem(globals(), "faketime", lambda: None)
+    monkeypatch.setattr("fsdl_course.tracking.trackers.faketime", lambda: None, raising=False)
+    found = try_faults(["journal"], ["clock"], example_rows(3))
+    assert found == [] and "not tried: clock: this machine has no libfaketime" in repr(found)
+
+
 def test_a_full_disk_keeps_what_was_written_before_and_tells():
     trial = try_fault("journal", "full", disk=False)
     assert trial.how == "limit" and 100 <= trial.readable < 200 and trial.told == "prints" and "could not be written" in trial.word
@@ -213,6 +220,7 @@ def test_faults_count_what_can_be_read(tracker):
 def test_no_row_of_the_journal_is_lost_on_a_small_disk_or_by_a_stop():
     trials = try_faults(["journal"], FAULTS)
     assert [trials["journal", fault].readable for fault in ("none", "kill", "stop", "torn")] == [200] * 4
+    assert "clock" in trials.left_out or trials["journal", "clock"].readable == 200
     assert trials["journal", "stop"].meanwhile == 200 and trials["journal", "full"].readable >= 100
     assert trials["journal", "readonly"].told == "raises"
 

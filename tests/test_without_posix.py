@@ -73,6 +73,7 @@ def test_posix_is_really_gone(elsewhere):
         elsewhere("import multiprocessing\nmultiprocessing.get_context('forkserver')")
 
 
+@pytest.mark.slow
 def test_every_module_imports(elsewhere):
     code = (
         "import importlib, traceback\n"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Weights', 'NAMES', 'looked_at', 'affine', 'forward', 'cross_entropy', 'backward', 'loss_and_gradients', 'accuracy',
-           'numerical_gradients', 'largest_difference', 'SGD', 'Adam', 'fit']
+           'numerical_gradients', 'SGD', 'Adam', 'fit']
 
 # %% ../../nbs/source/frameworks/by_hand.ipynb #e7e2dee2
 from collections.abc import Callable, Iterable, Mapping
@@ -126,25 +126,6 @@ def numerical_gradients(loss: Callable[[Weights], float], weights: Mapping[str, 
             slope[place] = (ends[0] - ends[1]) / (2 * step)
         found[name] = slope.reshape(weight.shape)
     return found
-
-# %% ../../nbs/source/frameworks/by_hand.ipynb #4f9c6c10
-def largest_difference(some: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> float:
-    """The largest |a - b| over all arrays, divided by the largest |b|: 0 for equal ones, infinity where either holds a NaN or an infinity.
-
-    Raises ValueError for other names or shapes.
-    """
-    if list(map(str, sorted(some))) != list(map(str, sorted(other))):
-        raise ValueError(f"largest_difference: names differ: {sorted(some)} and {sorted(other)}")
-    off, most = 0.0, 0.0
-    for name in some:
-        a, b = np.asarray(some[name], "float64"), np.asarray(other[name], "float64")
-        if a.shape != b.shape:
-            raise ValueError(f"largest_difference: {name} has the shapes {a.shape} and {b.shape}")
-        if not (np.isfinite(a).all() and np.isfinite(b).all()):
-            return float("inf")
-        if a.size:
-            off, most = max(off, float(np.abs(a - b).max())), max(most, float(np.abs(b).max()))
-    return off / most if most else (float("inf") if off else 0.0)
 
 # %% ../../nbs/source/frameworks/by_hand.ipynb #5ec9ae3c
 @dataclass

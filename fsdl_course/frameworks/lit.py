@@ -28,7 +28,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from ..arguments import amount, one_of, whole
-from .by_hand import Weights, largest_difference
+from ..differences import relative_difference
+from .by_hand import Weights
 from .digits import CLASSES, DTYPES, PIXELS, digits, first_weights
 
 # %% ../../nbs/source/frameworks/lit.ipynb #9a4ab0da
@@ -132,7 +133,7 @@ class Trained:
 
     def difference(self, other: "Trained") -> float:
         "The largest difference of any weight, relative to the largest weight."
-        return largest_difference(self.weights, other.weights)
+        return relative_difference(self.weights, other.weights)
 
 
 def weights_of(module: nn.Module) -> Weights:

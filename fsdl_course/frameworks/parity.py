@@ -32,8 +32,9 @@ import numpy as np
 from tqdm import tqdm
 
 from ..arguments import amount, one_of, whole
+from ..differences import relative_difference
 from . import autograd, by_hand
-from .by_hand import NAMES, Weights, largest_difference
+from .by_hand import NAMES, Weights
 from .digits import CLASSES, DTYPES, PIXELS, Digits, digits, first_weights
 from ..spec import html_table, text_table
 
@@ -601,4 +602,4 @@ def parity(job: Job, frameworks: Iterable[str] | None = None, compiled: bool | N
 def _row(result: Result, base: Result) -> Row:
     "The row of a result beside NumPy's."
     apart = np.abs(np.array(result.losses) - np.array(base.losses))
-    return Row(result, float(np.nan_to_num(apart, nan=np.inf).max()), largest_difference(result.weights, base.weights), lines_of(FRAMEWORKS[result.framework].train))
+    return Row(result, float(np.nan_to_num(apart, nan=np.inf).max()), relative_difference(result.weights, base.weights), lines_of(FRAMEWORKS[result.framework].train))

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from ..differences import relative_difference
 from ..ledger import Tally, activations, states, traffic
-from .data import relative_difference
 from .measure import Measurement
 from .mesh import Mesh
 from .training import train

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
+from ..differences import relative_difference
 from ..ledger import Record, Tally
-from .data import relative_difference
 from ..pictures import Picture, Span, timeline
 
 # %% ../../nbs/source/parallel/measure.ipynb #442108f4

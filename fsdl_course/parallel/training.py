@@ -7,8 +7,8 @@ __all__ = ['SUMS', 'tensor_bytes', 'held', 'one_step', 'ReplicaWorker', 'checksu
            'sync_folder', 'damage', 'contradiction', 'is_whole', 'checkpoints', 'find_checkpoint', 'remove_leftovers',
            'locked', 'load_checkpoint', 'due', 'refuse_overwriting', 'History', 'digest', 'make_worker', 'start',
            'save', 'Reporter', 'run_rank', 'axis_of', 'seconds_of', 'waits_of', 'spans_of', 'in_the_bubble',
-           'with_bubble', 'middle', 'agree', 'joined', 'put_together', 'refuse_spread', 'refuse', 'reading_along',
-           'train']
+           'with_bubble', 'middle', 'agree', 'joined', 'put_together', 'refuse_spread', 'refuse', 'tell',
+           'reading_along', 'train']
 
 # %% ../../nbs/source/parallel/training.ipynb #1bf4a47e
 import contextlib
@@ -585,6 +585,12 @@ def refuse(job: Job, device: str) -> None:
         raise ValueError(f"device must be 'cpu', not {device!r}: train's own collectives run between CPU processes")
 
 # %% ../../nbs/source/parallel/training.ipynb #a6ccc3c6
+def tell(track: Any, what: str, *values: Any) -> None:
+    "Call a method of the tracker, if it has it."
+    if callable(getattr(track, what, None)):
+        getattr(track, what)(*values)
+
+
 @contextlib.contextmanager
 def reading_along(track: Any):
     "The file to which rank 0 should report, while a thread hands each line on to `track.log`; None if nothing is tracked."
@@ -602,12 +608,11 @@ def reading_along(track: Any):
             rank, step, saved = (values.pop(name, None) for name in ("rank", "step", "saved"))
             try:
                 if saved is not None:
-                    if callable(getattr(track, "saved", None)):
-                        track.saved(Path(saved), step)
+                    tell(track, "saved", Path(saved), step)
                 elif rank is None:
                     track.log(values, step=step)
-                elif callable(getattr(track, "loaded", None)):
-                    track.loaded(values, rank)
+                else:
+                    tell(track, "loaded", values, rank)
             except Exception as error:
                 failed.append(f"{f'the checkpoint of step {step}' if saved else f'step {step}' if rank is None else f'the load of rank {rank}'}: {type(error).__name__}: {error}")
                 if len(failed) == 1:
@@ -692,8 +697,12 @@ def train(
             raise ValueError(f"train: watch must be from {first} on, the step from which this run goes on, not {job.watch[0]}")
         refuse_overwriting(job, first)
         remove_leftovers(job.checkpoint)
-        if callable(getattr(track, "called", None)):  # a run of `fsdl_course.tracking` can be made again from this
-            track.called(train, asked)
-        if job.resume is not None and callable(getattr(track, "resumed", None)):
-            track.resumed(job.resume)
-        return put_together(job, launch(run_rank, layout.world_size, job, timeout=timeout, threads=threads))
+        tell(track, "called", train, asked)  # a run of `fsdl_course.tracking` can be made again from this
+        if job.resume is not None:
+            tell(track, "resumed", job.resume)
+        measurement = put_together(job, launch(run_rank, layout.world_size, job, timeout=timeout, threads=threads))
+        try:
+            tell(track, "measured", measurement)
+        except Exception as error:  # a tracker's failure must not cost the run
+            warnings.warn(f"train: the tracker has not taken the measurement: {type(error).__name__}: {error}", stacklevel=2)
+        return measurement

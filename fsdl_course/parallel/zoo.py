@@ -27,8 +27,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from ..differences import largest_difference
 from .collectives import Wire, all_gather, broadcast, record
-from .data import largest_difference
 from ..spec import html_table
 
 # %% ../../nbs/source/parallel/zoo.ipynb #060363af

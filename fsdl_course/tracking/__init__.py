@@ -12,7 +12,7 @@ from ..lazy import attach
 _NAMES = {
     "recording": ["track", "Run", "TrackingWarning"],
     "journal": ["Journal", "JournalError"],
-    "looking": ["runs", "history", "query", "curves", "compare_runs"],
+    "looking": ["runs", "history", "query", "curves", "compare_runs", "measured", "estimated"],
     "trackers": ["move", "bring", "try_faults", "costs"],
     "sweeps": ["sweep", "Sweep"],
     "browsing": ["snapshot_html"],

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CLASS', 'FUNCTION', 'FOLDER', 'ALPHABET', 'as_config', 'find', 'from_config', 'Config', 'flat', 'TrackingWarning',
            'table_of', 'lightning_logger', 'log_to_wandb', 'runs_folder', 'Run', 'track', 'wandb_settings',
-           'begin_wandb', 'own_service', 'config_of', 'history_of', 'summary_of', 'state_of']
+           'begin_wandb', 'own_service', 'config_of', 'history_of', 'summary_of', 'record_of', 'state_of']
 
 # %% ../../nbs/source/tracking/recording.ipynb #083a160e
 import atexit
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import amount, one_of, whole
+from ..ledger import Record
 from ..settings import find_file, settings as course_settings
 from ..snapshots import HIDDEN, hide_keys, snapshot, without_keys
 from .journal import Journal, JournalError, Reading, is_open, plain, read
@@ -419,6 +420,32 @@ class _Ended(_Files):
         "Note the load of one rank: CPU in percent of a core, its largest memory so far in GiB. `train(track=run)` does so for each."
         self._write("system", rank=rank, values={name: round(value, 3) for name, value in values.items()})
 
+    def estimated(self, estimate: Any) -> None:
+        "Record what was predicted of this job, an `Estimate` of `fsdl_course.compute` or any `Record` of the ledger, to be laid beside what `measured` records."
+        self._record("estimated", estimate)
+
+    def measured(self, measurement: Any) -> None:
+        "Record what the job took, as `train(track=run)` does itself with its `Measurement`."
+        self._record("measured", measurement)
+
+    def _record(self, whose: str, record: Any) -> None:
+        "A job's memory, seconds and bytes by kind: into the journal, and their sums into W&B's summary."
+        job, told = {}, {}
+        for name in ("memory", "seconds", "bytes"):
+            tally = getattr(record, name, None)
+            if not isinstance(tally, Mapping):
+                raise TypeError(f"{whose} takes a Measurement, an Estimate or another Record of memory, seconds and bytes, not {type(record).__name__}")
+            told[name] = {kind: float(value) for kind, value in tally.items()}
+        for name in ("model", "layout"):
+            try:
+                job[name] = as_config(getattr(record, name), name)
+            except (TypeError, ValueError) as error:
+                job[name] = {"_unknown": str(error)}
+        self._write("record", whose=whose, **job, **told)
+        if self.wandb is not None:
+            sums = {f"{whose}.{name}": sum(tally.values()) for name, tally in told.items() if tally}
+            self._try("W&B", lambda: self.wandb.summary.update(sums))
+
     def finish(self, exit_code: int = 0, error: BaseException | None = None) -> None:
         """End the run: 0 for success. Doing it twice does nothing. Tells what could not be recorded, if anything.
 
@@ -618,6 +645,20 @@ def history_of(found: Reading, times: bool = True) -> list[dict]:
 def summary_of(rows: list[dict]) -> dict:
     "The last value of everything."
     return {name: value for row in rows for name, value in row.items() if not name.startswith("_")}
+
+
+def record_of(found: Reading, whose: str) -> Record | None:
+    """The newest record of a run, "measured" or "estimated", or None if there is none. Raises LookupError if its model can't be made again."""
+    one_of("record_of", "whose", whose, ("measured", "estimated"))
+    kept = [entry for entry in found.of("record") if entry["whose"] == whose]
+    if not kept:
+        return None
+    job = {}
+    for name in ("model", "layout"):
+        if isinstance(kept[-1][name], Mapping) and "_unknown" in kept[-1][name]:
+            raise LookupError(f"the {name} of this run could not be recorded: {kept[-1][name]['_unknown']}")
+        job[name] = from_config(kept[-1][name])
+    return Record(**job, **{name: kept[-1][name] for name in ("memory", "seconds", "bytes")})
 
 
 def state_of(found: Reading, path: Path) -> str:

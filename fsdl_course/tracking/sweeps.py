@@ -37,6 +37,7 @@ from ..arguments import amount, one_of, whole
 from ..pictures import PALETTE, Picture, chart, stacked_bars
 from ..settings import settings as course_settings
 from ..snapshots import snapshot, without_keys
+from ..spec import Cluster
 from .journal import Journal, read
 from .recording import ALPHABET, Run, as_config, begin_wandb, flat, runs_folder
 
@@ -932,7 +933,7 @@ def sweep(
     count: int | None = None,
     seconds: float | None = None,
     dollars: float | None = None,
-    price: float | Callable[[float], float] | None = None,
+    price: float | Cluster | Callable[[float], float] | None = None,
     workers: int = 1,
     seed: int = 0,
     dir: Path | str | None = None,
@@ -944,7 +945,7 @@ def sweep(
 
     config: W&B's sweep configuration, as a mapping or the path of a YAML or JSON file. function: gets a tracked run, reads `run.config`, logs the metric with `run.log`; a mapping that it returns is logged too. A trial's value is the last that it logged.
     count: trials in all, also of earlier calls. seconds, dollars: no trial begins once the sweep has taken so long, or its trials have cost so much; those that are running end. A grid needs none of these.
-    price: dollars an hour of a worker, or a function of a trial's seconds. "seconds" and "dollars" can be metrics without being logged.
+    price: dollars an hour of a worker, a `Cluster` whose price it is, or a function of a trial's seconds. "seconds" and "dollars" can be metrics without being logged.
     workers: processes. seed: of the values and of the trials. The same configuration, seed and number of workers give the same trials, also after an interruption.
     dir: the folder of all runs; the sweep's own file is `sweeps/<id>.jsonl` in it. id, resume: as in `track`; "must" and "allow" go on with the sweep of this id, which must have the same configuration, seed, workers and function. mode: as in `track`.
     Raises ValueError for what is wrong in the configuration or the arguments, FileExistsError and FileNotFoundError for an id that is, or is not, there. An exception in a trial fails that trial only.
@@ -954,6 +955,7 @@ def sweep(
     whole("sweep", "seed", seed, 0)
     one_of("sweep", "resume", resume, ("never", "allow", "must"))
     one_of("sweep", "mode", mode or course_settings.wandb_mode, ("offline", "online", "disabled"))
+    price = _hourly(price)
     _check_budget(checked, count, seconds, dollars, price)
     id = id or f"{re.sub(r'[^A-Za-z0-9_-]+', '-', str(checked.given.get('name', 'sweep')))}-{''.join(secrets.choice(ALPHABET) for _ in range(6))}"
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", id):
@@ -976,6 +978,15 @@ def sweep(
     return Sweep(path)
 
 # %% ../../nbs/source/tracking/sweeps.ipynb #f80f5504
+def _hourly(price: Any) -> Any:
+    "The dollars an hour of a cluster; anything else as it is. Raises ValueError if no price is known."
+    if isinstance(price, Cluster):
+        if price.price_per_hour is None:
+            raise ValueError(f"sweep: no price is known for {price!r}; give Cluster(..., price=), in dollars a device and hour")
+        return price.price_per_hour
+    return price
+
+
 def _check_budget(config: Config, count: Any, seconds: Any, dollars: Any, price: Any) -> None:
     if count is not None:
         whole("sweep", "count", count)
@@ -983,6 +994,6 @@ def _check_budget(config: Config, count: Any, seconds: Any, dollars: Any, price:
         if value is not None:
             amount("sweep", name, value)
     if price is None and (dollars is not None or any(metric.name == "dollars" for metric in config.metrics)):
-        raise ValueError("sweep: dollars need a price: give price=, in dollars an hour of one worker")
+        raise ValueError("sweep: dollars need a price: give price=, in dollars an hour of one worker, or a Cluster")
     if config.method != "grid" and count is None and seconds is None and dollars is None and "run_cap" not in config.given:
         raise ValueError(f"sweep: method {config.method} never ends by itself; give count, seconds or dollars")

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TRACKERS', 'QUIET', 'CALL', 'OFFLINE', 'FAULTS', 'WAIT', 'SIZE', 'PAUSE', 'COMPLAINT', 'NAMES', 'Kept', 'by_step',
            'sound', 'numbers', 'OwnJournal', 'Wandb', 'TensorBoard', 'Mlflow', 'Comet', 'Neptune', 'Trackio', 'needs',
-           'version', 'kept', 'example_rows', 'write', 'rows_back', 'Trial', 'namespaces', 'tear', 'try_fault',
-           'Trials', 'try_faults', 'Costs', 'costs', 'Moved', 'differences', 'move', 'bring']
+           'version', 'kept', 'example_rows', 'write', 'rows_back', 'Trial', 'namespaces', 'faketime', 'tear',
+           'try_fault', 'Trials', 'try_faults', 'Costs', 'costs', 'Moved', 'differences', 'move', 'bring']
 
 # %% ../../nbs/source/tracking/trackers.ipynb #a6b31431
 import atexit
@@ -21,6 +21,7 @@ import json
 import math
 import os
 import re
+import select
 import shutil
 import signal
 import sqlite3
@@ -416,6 +417,8 @@ def _worker() -> None:
             report["failures"] += 1
             report["first"] = report["first"] or f"{type(error).__name__}: {error}"
 
+    if fault == "clock":  # libfaketime makes of Python's own sleep, which waits for a time of the steady clock, an error
+        time.sleep = lambda seconds: select.select([], [], [], seconds)
     if spec["tables"] and not (folder / "mlflow.db").exists():
         shutil.copy(spec["tables"], folder / "mlflow.db")
     tracker = careful(TRACKERS[spec["tracker"]], folder, spec["config"])
@@ -425,6 +428,8 @@ def _worker() -> None:
     for place, row in enumerate(rows if tracker is not None else []):
         if fault == "full" and place == len(rows) // 2:
             _fill(folder, spec)
+        if fault == "clock" and place == len(rows) // 2:
+            Path(os.environ["FAKETIME_TIMESTAMP_FILE"]).write_text("-1h")
         values = {name: value for name, value in row.items() if name != "_step"}
         start = time.perf_counter()
         careful(tracker.log, values, row["_step"])
@@ -526,7 +531,7 @@ def rows_back(tracker: str, rows: Sequence[Mapping], config: Mapping | None = No
         return kept(tracker, folder)
 
 # %% ../../nbs/source/tracking/trackers.ipynb #ac58a2e2
-FAULTS = ("none", "kill", "stop", "full", "readonly", "torn", "two")
+FAULTS = ("none", "kill", "stop", "full", "readonly", "torn", "clock", "two")
 WAIT = 2.0  # seconds that helpers of a tracker get
 SIZE = "16m"
 PAUSE = 0.005  # seconds between two rows: what a step of a training takes
@@ -559,6 +564,11 @@ def namespaces() -> bool:
         return subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True).returncode == 0
 
 
+def faketime() -> Path | None:
+    "libfaketime, which gives a process a clock that can be set without touching the machine's (Debian: `apt install faketime`), or None."
+    return next((path for place in ("/usr/lib", "/usr/local/lib", "/opt/homebrew/lib") for path in sorted(Path(place).glob("**/faketime/libfaketime.so.1"))), None)
+
+
 def tear(path: Path | str, count: int = 7) -> None:
     "Cut the last bytes off a file."
     with open(path, "r+b") as file:
@@ -569,6 +579,12 @@ def _on_a_disk(folder: Path, out: Path, options: str) -> list[str]:
     "The words before a command that give it a small disk of its own at `folder`, and keep a copy of what is on it in `out`."
     script = f'mount -t tmpfs -o size={SIZE} tmpfs "$1" && {{ {options}; }}; folder=$1 out=$2; shift 2; "$@"; status=$?; rm -f "$folder/ballast"; cp -a "$folder/." "$out"; exit $status'
     return ["unshare", "-rm", "sh", "-c", script, "sh", str(folder), str(out)]
+
+
+def _with_a_clock(scratch: Path) -> list[str]:
+    "The words before a command that give it a wall clock which a file sets; the clock that counts seconds stays true, as it does when a real clock is set."
+    (scratch / "clock").write_text("+0")
+    return ["env", f"LD_PRELOAD={faketime()}", f"FAKETIME_TIMESTAMP_FILE={scratch / 'clock'}", "FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"]
 
 
 def _stopped(writer: _Writer, tracker: str, folder: Path, scratch: Path, rows: list[dict]) -> int | None:
@@ -612,6 +628,8 @@ def try_fault(tracker: str, fault: str, rows: Sequence[Mapping] | None = None, c
     disk = namespaces() if disk is None and fault in ("full", "readonly") else bool(disk)
     if fault == "readonly" and not disk and os.geteuid() == 0:
         raise NotImplementedError("readonly: root writes to folders that are read-only, and this machine allows no mount namespace")
+    if fault == "clock" and faketime() is None:
+        raise NotImplementedError("clock: this machine has no libfaketime (on Debian and Ubuntu: apt install faketime)")
     with tempfile.TemporaryDirectory() as place:
         scratch, folder, around, meanwhile = Path(place), Path(place) / "run", (), None
         folder.mkdir()
@@ -620,6 +638,8 @@ def try_fault(tracker: str, fault: str, rows: Sequence[Mapping] | None = None, c
             around = _on_a_disk(folder, scratch / "copy", 'mount -o remount,ro "$1"' if fault == "readonly" else ":")
         elif fault == "readonly":
             folder.chmod(0o555)
+        elif fault == "clock":
+            around = _with_a_clock(scratch)
         writers = _together(tracker, folder, scratch, rows, config) if fault == "two" else [_Writer(scratch, folder, tracker, rows, config, fault, 0, around, disk, PAUSE)]
         try:
             if fault == "stop":
@@ -634,7 +654,7 @@ def try_fault(tracker: str, fault: str, rows: Sequence[Mapping] | None = None, c
             folder.chmod(0o755)
         if fault == "torn" and TRACKERS[tracker].files(folder):
             tear(max(TRACKERS[tracker].files(folder), key=lambda path: path.stat().st_size))
-        found = kept(tracker, scratch / "copy" if around else folder)
+        found = kept(tracker, scratch / "copy" if (scratch / "copy").exists() else folder)
         told, word = _told(reports, writers, found)
         how = ("disk" if disk else "limit") if fault == "full" else ""
         return Trial(tracker, version(tracker), fault, len(rows), sound(rows, found.rows), meanwhile, told, word, how)
@@ -654,11 +674,15 @@ def _told(reports: list[dict], writers: list[_Writer], found: Kept) -> tuple[str
     return "", ""
 
 # %% ../../nbs/source/tracking/trackers.ipynb #aa66c7b8
-NAMES = {"none": "a good end", "kill": "kill -9", "stop": "stopped, then on", "full": "disk full from half", "readonly": "read-only folder", "torn": "7 bytes cut off", "two": "two writers"}
+NAMES = {"none": "a good end", "kill": "kill -9", "stop": "stopped, then on", "full": "disk full from half", "readonly": "read-only folder", "torn": "7 bytes cut off", "clock": "clock set back", "two": "two writers"}
 
 
 class Trials(list):
-    "Trials as a table: a line for each tracker, a column for each fault. `table['wandb', 'kill']` is one trial."
+    "Trials as a table: a line for each tracker, a column for each fault. `table['wandb', 'kill']` is one trial. left_out: why a fault was not tried here."
+
+    def __init__(self, trials: Iterable[Trial] = (), left_out: Mapping[str, str] | None = None):
+        super().__init__(trials)
+        self.left_out = dict(left_out or {})
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, tuple):
@@ -686,7 +710,7 @@ class Trials(list):
     def _note(self) -> str:
         most = max((one.written for one in self), default=0)
         limited = any(one.how == "limit" for one in self)
-        return f"of {most} rows. * a call raised an error, + only printed" + ("; full: RLIMIT_FSIZE, as this machine allows no mount namespace" if limited else "")
+        return f"of {most} rows. * a call raised an error, + only printed" + ("; full: RLIMIT_FSIZE, as this machine allows no mount namespace" if limited else "") + "".join(f"; not tried: {why}" for why in self.left_out.values())
 
     def __repr__(self) -> str:
         return text_table(self.cells()) + "\n" + self._note()
@@ -698,7 +722,7 @@ class Trials(list):
 def try_faults(trackers: Iterable[str] | None = None, faults: Iterable[str] = FAULTS, rows: Sequence[Mapping] | None = None, config: Mapping | None = None) -> Trials:
     """Every fault with every tracker (None: all), each in processes of its own, as a table. Takes some 6 seconds a trial, and shows how far it is.
 
-    Raises as `try_fault` does, before anything is tried if a library is missing.
+    A fault that this machine can't make is left out, and the table says why. Otherwise raises as `try_fault` does, before anything is tried if a library is missing.
     """
     from tqdm import tqdm
 
@@ -711,7 +735,11 @@ def try_faults(trackers: Iterable[str] | None = None, faults: Iterable[str] = FA
     with tqdm(total=len(trackers) * len(faults), file=sys.stdout, leave=False, ncols=80) as bar:
         for tracker, fault in itertools.product(trackers, faults):
             bar.set_description(f"{tracker}, {fault}")
-            found.append(try_fault(tracker, fault, rows, config))
+            if fault not in found.left_out:
+                try:
+                    found.append(try_fault(tracker, fault, rows, config))
+                except NotImplementedError as error:
+                    found.left_out[fault] = str(error)
             bar.update()
     return found
 
