@@ -8,13 +8,7 @@ __all__ = ['CHECKERS', 'MEMORY', 'SIGNAL', 'LONG', 'Guess', 'guess', 'reveal', '
 
 # %% ../nbs/source/exercises.ipynb #e26f5d22
 import builtins
-import builtins
-import builtins
-import builtins
 import contextlib
-import ctypes
-import ctypes
-import ctypes
 import ctypes
 import functools
 import html
@@ -34,9 +28,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from types import FrameType
-from types import FrameType
 from types import FrameType
 
 from .settings import settings

@@ -185,7 +185,7 @@ def _changes(node: ast.AST, names: list[str]) -> Iterator[tuple[str, ast.AST]]:
         case ast.comprehension(ifs=[_, *_]):
             for place in range(len(node.ifs)):
                 yield "dropped filter", _with(node, ifs=node.ifs[:place] + node.ifs[place + 1 :])
-        case ast.If(test, body, orelse):
+        case ast.If():
             yield "always", _with(node, test=ast.Constant(True))
             yield "never", _with(node, test=ast.Constant(False))
         case ast.For(target, iterated):

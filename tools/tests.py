@@ -6,7 +6,6 @@ and imported one by one; any other free name is an error, because the test would
 """
 import ast
 import builtins
-import re
 import symtable
 import sys
 from dataclasses import dataclass, field

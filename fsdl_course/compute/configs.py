@@ -799,7 +799,7 @@ def megatron_zero(words: dict) -> int:
 
 def megatron_recompute(words: dict) -> str:
     "What is computed again."
-    kind, method = words.get("--recompute-granularity"), words.get("--recompute-method")
+    kind = words.get("--recompute-granularity")
     if words.get("--recompute-activations", False):
         if kind == "full":
             refuse("megatron", "--recompute-activations means selective, and --recompute-granularity says full")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..arguments import amount, whole
+from ..arguments import amount
 
 # %% ../../nbs/source/frameworks/by_hand.ipynb #5b6c6bf7
 Weights = dict[str, np.ndarray]

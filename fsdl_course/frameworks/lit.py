@@ -10,7 +10,6 @@ __all__ = ['MALICIOUS', 'OPTIMIZERS', 'SILENT', 'PRECISION', 'refuse_malicious',
 # %% ../../nbs/source/frameworks/lit.ipynb #95e7217e
 import contextlib
 import logging
-import math
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,7 +19,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F

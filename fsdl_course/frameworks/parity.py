@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from ..arguments import amount, one_of, whole
 from ..differences import relative_difference
-from . import autograd, by_hand
+from . import by_hand
 from .by_hand import NAMES, Weights
 from .digits import CLASSES, DTYPES, PIXELS, Digits, digits, first_weights
 from ..spec import html_table, text_table

@@ -12,7 +12,6 @@ __all__ = ['HIDDEN', 'DROPPED', 'DATA', 'FILE', 'GRAPH', 'BITMAP', 'INK', 'PENS'
 import importlib.metadata
 import json
 import math
-import os
 import re
 import subprocess
 import sys

@@ -7,10 +7,9 @@ __all__ = ['Bucket', 'make_buckets', 'Courier', 'spread', 'Replica', 'ListeningR
            'is_idle']
 
 # %% ../../nbs/source/parallel/data.ipynb #69b4f6d9
-import math
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 

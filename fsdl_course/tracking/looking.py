@@ -16,11 +16,11 @@ import re
 import sqlite3
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import amount, one_of, whole
+from ..arguments import amount, whole
 from ..ledger import Record
 from ..pictures import Picture, chart
 from ..snapshots import differs

@@ -403,18 +403,23 @@ class _Files(_Watched):
 
 
 # %% ../../nbs/source/tracking/recording.ipynb #6804febc
-class _Ended(_Files):
-    "What a run was, and how it ended."
+def _recordable(values: Mapping) -> dict:
+    "Each value as it is recorded, or why it can't be."
+    told = {}
+    for name, value in values.items():
+        try:
+            told[name] = as_config(value, name)
+        except (TypeError, ValueError) as error:
+            told[name] = {"_unknown": str(error)}
+    return told
+
+
+class _Told(_Files):
+    "What a run was, what was predicted of it, and what it took."
 
     def called(self, function: Callable, arguments: Mapping) -> None:
         "Record the call that this run is: a function that is found by its name, and its arguments. `train(track=run)` says so itself."
-        told = {}
-        for name, value in arguments.items():
-            try:
-                told[name] = as_config(value, name)
-            except (TypeError, ValueError) as error:
-                told[name] = {"_unknown": str(error)}
-        self._write("call", function=_address(function), arguments=hide_keys(told))
+        self._write("call", function=_address(function), arguments=hide_keys(_recordable(arguments)))
 
     def loaded(self, values: Mapping[str, float], rank: int) -> None:
         "Note the load of one rank: CPU in percent of a core, its largest memory so far in GiB. `train(track=run)` does so for each."
@@ -430,21 +435,20 @@ class _Ended(_Files):
 
     def _record(self, whose: str, record: Any) -> None:
         "A job's memory, seconds and bytes by kind: into the journal, and their sums into W&B's summary."
-        job, told = {}, {}
+        told = {}
         for name in ("memory", "seconds", "bytes"):
             tally = getattr(record, name, None)
             if not isinstance(tally, Mapping):
                 raise TypeError(f"{whose} takes a Measurement, an Estimate or another Record of memory, seconds and bytes, not {type(record).__name__}")
             told[name] = {kind: float(value) for kind, value in tally.items()}
-        for name in ("model", "layout"):
-            try:
-                job[name] = as_config(getattr(record, name), name)
-            except (TypeError, ValueError) as error:
-                job[name] = {"_unknown": str(error)}
-        self._write("record", whose=whose, **job, **told)
+        self._write("record", whose=whose, **_recordable({name: getattr(record, name) for name in ("model", "layout")}), **told)
         if self.wandb is not None:
             sums = {f"{whose}.{name}": sum(tally.values()) for name, tally in told.items() if tally}
             self._try("W&B", lambda: self.wandb.summary.update(sums))
+
+# %% ../../nbs/source/tracking/recording.ipynb #b7a1d2c4
+class _Ended(_Told):
+    "How a run ended."
 
     def finish(self, exit_code: int = 0, error: BaseException | None = None) -> None:
         """End the run: 0 for success. Doing it twice does nothing. Tells what could not be recorded, if anything.

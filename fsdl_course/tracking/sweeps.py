@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count as numbers, product
+from itertools import count as numbers
 from pathlib import Path
 from typing import Any
 

@@ -668,7 +668,7 @@ def _told(reports: list[dict], writers: list[_Writer], found: Kept) -> tuple[str
     for writer in writers:
         for line in writer.words().splitlines():
             if COMPLAINT.search(line):
-                return "prints", line.strip()[:200]
+                return "prints", re.sub(r"^\S+\.py:\d+: ", "", line.strip())[:200]  # without the place of a warning
     if "_unreadable" in found.config:
         return "unreadable", found.config["_unreadable"].splitlines()[0][:200]
     return "", ""

@@ -8,7 +8,6 @@ __all__ = ['HEADER', 'BLOCK', 'FULL', 'FIRST', 'MIDDLE', 'LAST', 'records', 'Wan
 
 # %% ../../nbs/source/tracking/wandb_files.ipynb #d33b6783
 import json
-import os
 import struct
 import subprocess
 import sys
