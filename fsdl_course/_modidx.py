@@ -3194,6 +3194,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'fsdl_course/parallel/training.py'),
                                                'fsdl_course.parallel.training.make_worker': ( 'source/parallel/training.html#make_worker',
                                                                                               'fsdl_course/parallel/training.py'),
+                                               'fsdl_course.parallel.training.measured': ( 'source/parallel/training.html#measured',
+                                                                                           'fsdl_course/parallel/training.py'),
                                                'fsdl_course.parallel.training.middle': ( 'source/parallel/training.html#middle',
                                                                                          'fsdl_course/parallel/training.py'),
                                                'fsdl_course.parallel.training.one_step': ( 'source/parallel/training.html#one_step',

@@ -7,7 +7,7 @@ __all__ = ['SUMS', 'tensor_bytes', 'held', 'one_step', 'ReplicaWorker', 'checksu
            'sync_folder', 'damage', 'contradiction', 'is_whole', 'checkpoints', 'find_checkpoint', 'remove_leftovers',
            'locked', 'load_checkpoint', 'due', 'refuse_overwriting', 'History', 'digest', 'make_worker', 'start',
            'save', 'Reporter', 'run_rank', 'axis_of', 'seconds_of', 'waits_of', 'spans_of', 'in_the_bubble',
-           'with_bubble', 'middle', 'agree', 'joined', 'put_together', 'refuse_spread', 'refuse', 'tell',
+           'with_bubble', 'middle', 'agree', 'joined', 'put_together', 'refuse_spread', 'refuse', 'tell', 'measured',
            'reading_along', 'train']
 
 # %% ../../nbs/source/parallel/training.ipynb #1bf4a47e
@@ -591,6 +591,15 @@ def tell(track: Any, what: str, *values: Any) -> None:
         getattr(track, what)(*values)
 
 
+def measured(track: Any, measurement: Measurement) -> Measurement:
+    "The measurement, of which the tracker has heard; should it fail, that must not cost the run."
+    try:
+        tell(track, "measured", measurement)
+    except Exception as error:
+        warnings.warn(f"train: the tracker has not taken the measurement: {type(error).__name__}: {error}", stacklevel=3)
+    return measurement
+
+# %% ../../nbs/source/parallel/training.ipynb #99aba75f
 @contextlib.contextmanager
 def reading_along(track: Any):
     "The file to which rank 0 should report, while a thread hands each line on to `track.log`; None if nothing is tracked."
@@ -700,9 +709,4 @@ def train(
         tell(track, "called", train, asked)  # a run of `fsdl_course.tracking` can be made again from this
         if job.resume is not None:
             tell(track, "resumed", job.resume)
-        measurement = put_together(job, launch(run_rank, layout.world_size, job, timeout=timeout, threads=threads))
-        try:
-            tell(track, "measured", measurement)
-        except Exception as error:  # a tracker's failure must not cost the run
-            warnings.warn(f"train: the tracker has not taken the measurement: {type(error).__name__}: {error}", stacklevel=2)
-        return measurement
+        return measured(track, put_together(job, launch(run_rank, layout.world_size, job, timeout=timeout, threads=threads)))

@@ -154,7 +154,7 @@ def _history(path: Path, size: int, time: int) -> "pandas.DataFrame":
     table = pandas.DataFrame(history_of(read(path)))
     return table.set_index("_step") if len(table) else table
 
-
+# %% ../../nbs/source/tracking/looking.ipynb #8662b78a
 def measured(run: Run | Path | str, dir: Path | str | None = None) -> Record:
     """What a run's `train` measured, as the ledger's `Record`: `compare(measured("text"), estimated("text"))` lays it beside the prediction.
 
