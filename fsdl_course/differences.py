@@ -8,7 +8,10 @@ __all__ = ['Numbers', 'tensor_of', 'kind_of', 'largest_difference', 'relative_di
 # %% ../nbs/source/differences.ipynb #38dfebe1
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 # %% ../nbs/source/differences.ipynb #740e3cfb
 Numbers = Any  # a tensor, an array, a row of numbers, or a number

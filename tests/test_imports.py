@@ -19,6 +19,7 @@ GROUND = {
     "schedules": {"arguments", "pictures", "spec", "units"},
     "ledger": {"arguments", "units", "spec", "schedules"},
     "snapshots": {"arguments"},
+    "differences": set(),
     "diverge": {"arguments", "units", "spec", "ledger", "schedules", "pictures"},
 }
 KNOWN_BY_ALL = set(GROUND)
