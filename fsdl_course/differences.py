@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+# %% ../nbs/source/differences.ipynb #08657367
 if TYPE_CHECKING:
     import torch
 
