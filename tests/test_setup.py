@@ -68,6 +68,31 @@ def test_the_package_puts_no_upper_bound_on_what_it_needs():
     assert f"Programming Language :: Python :: {OLDEST}" in PROJECT["classifiers"]
 
 
+def needs(extra: str | None) -> list[Requirement]:
+    "What the package, or one of its extras, needs on this system and Python."
+    lines = [Requirement(line) for line in (PROJECT["dependencies"] if extra is None else PROJECT["optional-dependencies"][extra])]
+    return [line for line in lines if line.marker is None or line.marker.evaluate()]
+
+
+@pytest.mark.parametrize("extra", [None, "lab", "dev", "docs", *(pytest.param(extra, marks=pytest.mark.extras) for extra in ("frameworks", "trackers", "clusters"))])
+def test_what_is_installed_meets_every_bound(extra):
+    if not list(Path(sys.prefix).glob(".ready-*")):
+        pytest.skip("this environment was not made by make; on macOS and Linux, make test makes and uses one")
+    here = installed()
+    missing = [str(line) for line in needs(extra) if canonicalize_name(line.name) not in here]
+    outside = {str(line): here[canonicalize_name(line.name)].version for line in needs(extra) if str(line) not in missing and not line.specifier.contains(here[canonicalize_name(line.name)].version, prereleases=True)}
+    assert not missing and not outside, f"missing: {missing}; installed, and not allowed: {outside}"
+
+
+def test_every_extra_has_a_lower_bound_for_everything_and_shuns_the_malicious_releases():
+    for extra in (None, *PROJECT["optional-dependencies"]):
+        unbounded = [str(line) for line in needs(extra) if not any(one.operator in (">=", "==", "~=") for one in line.specifier)]
+        assert not unbounded, f"{extra or 'the package'}: no lower bound in {unbounded}"
+        for line in needs(extra):
+            if canonicalize_name(line.name) in ("lightning", "pytorch-lightning"):
+                assert not any(line.specifier.contains(version) for version in ("2.6.2", "2.6.3")), "these two releases stole credentials (GHSA-w37p-236h-pfx3)"
+
+
 # --- make
 
 def make(*words: str, **environment: str) -> subprocess.CompletedProcess:
