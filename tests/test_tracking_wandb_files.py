@@ -99,7 +99,6 @@ def test_without_a_key_wandb_says_so(tmp_path, monkeypatch):
         sync(tmp_path)
 
 
-# %% ../nbs/source/tracking/wandb_files.ipynb #5d6e7f80
 @pytest.fixture
 def at_wandb():
     "What W&B's service has of a run: its rows. All runs that were asked for are deleted in the end."
