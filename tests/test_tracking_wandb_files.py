@@ -77,6 +77,7 @@ def test_what_a_killed_run_lost_is_put_back_whole(tmp_path):
     assert [row["_timestamp"] for row in found.rows] == pytest.approx(times, abs=1e-3)
 
 
+# %% ../nbs/source/tracking/wandb_files.ipynb #97e9d55a
 def test_a_run_that_goes_on_is_left_alone_and_only_ended_ones_are_sent(tmp_path):
     with track("a", dir=tmp_path, id="two") as run:
         run.log({"x": 1})
