@@ -3818,6 +3818,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'fsdl_course/software/notebooks.py'),
                                                 'fsdl_course.software.notebooks._told_of': ( 'source/software/notebooks.html#_told_of',
                                                                                              'fsdl_course/software/notebooks.py'),
+                                                'fsdl_course.software.notebooks._tried': ( 'source/software/notebooks.html#_tried',
+                                                                                           'fsdl_course/software/notebooks.py'),
                                                 'fsdl_course.software.notebooks._versions': ( 'source/software/notebooks.html#_versions',
                                                                                               'fsdl_course/software/notebooks.py'),
                                                 'fsdl_course.software.notebooks.check_notebook': ( 'source/software/notebooks.html#check_notebook',

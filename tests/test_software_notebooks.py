@@ -43,6 +43,15 @@ def test_what_ipython_and_magics_make_or_use_is_no_finding(kinds):
     assert kinds("%%time\nprint(nobody)") == [(1, 2, "undefined")]
 
 
+@pytest.mark.parametrize("caught", ["NameError", "", "Exception", "BaseException as error", "(OSError, Exception)"])
+def test_a_name_that_is_only_tried_is_no_finding(kinds, caught):
+    head = f"except {caught}:".replace(" :", ":")
+    assert kinds(f"try:\n    print([nobody])\n{head}\n    nobody = 1") == kinds(f"def f():\n    try:\n        later\n    {head}\n        pass", "f()", "later = 1") == []
+    assert kinds(f"try:\n    try:\n        a\n    finally:\n        b\n{head}\n    c\nelse:\n    d") == [(1, 7, "undefined"), (1, 9, "undefined")]
+    assert kinds(f"try:\n    def f():\n        return nobody\n{head}\n    pass") == [(1, 3, "undefined")]
+    assert kinds("try:\n    nobody\nexcept (OSError, KeyError):\n    pass\nfinally:\n    try:\n        1\n    except Exception:\n        pass") == [(1, 2, "undefined")]
+
+
 def test_a_broken_cell_hides_no_other(kinds):
     assert kinds("print 'a'", "print(nobody)", "def f(:", "") == [(1, 1, "syntax"), (2, 1, "undefined"), (3, 1, "syntax")]
     assert kinds("await f()", "async with f() as g: print(g)", "f = 1")[:1] == [(1, 1, "early")]

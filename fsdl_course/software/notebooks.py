@@ -262,6 +262,22 @@ def _makes_names(tree: ast.Module) -> bool:
     return any(isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("exec", "globals", "locals", "vars") for node in ast.walk(tree))
 
 
+def _tried(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    "The names, with their lines, that a `try` uses whose handlers catch a NameError, by this or a wider name. A function that is only made in it is called elsewhere."
+    waiting: list[tuple[ast.AST, bool]] = [(tree, False)]
+    while waiting:
+        node, safe = waiting.pop()
+        if isinstance(node, ast.Name) and safe:
+            yield node.lineno, node.id
+        body: list[ast.stmt] = []
+        if isinstance(node, ast.Try | ast.TryStar):
+            kinds = [kind for one in node.handlers for kind in (one.type.elts if isinstance(one.type, ast.Tuple) else [one.type])]
+            if any(kind is None or isinstance(kind, ast.Name) and kind.id in ("NameError", "Exception", "BaseException") for kind in kinds):
+                body = node.body
+        safe = safe and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        waiting.extend((child, safe or child in body) for child in ast.iter_child_nodes(node))
+
+
 def _told(one: dict, cell: _Cell, made: dict[str, list[int]], in_magics: set[str], unknown: bool) -> tuple[str, str, str] | None:
     "Kind, message and mend of what ruff said, or None where it may be a false alarm."
     kind = _RULES[one["code"]]
@@ -274,6 +290,8 @@ def _told(one: dict, cell: _Cell, made: dict[str, list[int]], in_magics: set[str
             return None
         return kind, f"{name} is imported, and no cell uses it", "remove the import"
     if name in in_magics or _IPYTHONS.fullmatch(name) or "raises-exception" in cell.node.metadata.get("tags", []):
+        return None
+    if cell.tree and (one["location"]["row"], name) in _tried(cell.tree):
         return None
     where = [number for number in made.get(name, ()) if number >= cell.number]
     if where:
