@@ -38,10 +38,10 @@ def html_table(rows, header=(), caption: str = "", left=(0,)) -> str:
             side = "left" if column in left else "right"
             scope = ' scope="row"' if tag == "td" and column == 0 else ""
             name = "th" if column == 0 else tag
-            parts.append(f'<{name}{scope} style="text-align:{side}">{escape(str(cell))}</{name}>')
+            parts.append(f'<{name}{scope} style="text-align:{side};padding:0.15em 0.6em">{escape(str(cell))}</{name}>')
         return "<tr>" + "".join(parts) + "</tr>"
 
-    top = f'<caption style="caption-side:top;text-align:left">{escape(caption)}</caption>' if caption else ""
+    top = f'<caption style="caption-side:top;text-align:left;padding:0.15em 0.6em">{escape(caption)}</caption>' if caption else ""
     head = f"<thead>{line(header, 'th')}</thead>" if header else ""
     body = "".join(line(row, "td") for row in rows)
     return f"<table>{top}{head}<tbody>{body}</tbody></table>"

@@ -21,6 +21,7 @@ def shelf(tmp_path_factory):
 def test_controls_move_the_view(shelf):
     browser = runs_browser(shelf, live=0)
     controls = browser.controls
+    assert controls["one"].label == controls["other"].label == "none"
     assert all(one.description and one.tooltip for one in controls.values()) and list(controls["metric"].options) == ["loss", "other"]
     assert "2 of 2 runs: 2 finished" in browser.view.value and "<svg" in browser.view.value and "&lt;0.1&gt;" in browser.view.value
     controls["where"].value = "config.lr > 0.2"
