@@ -8,7 +8,7 @@ import pytest
 
 from fsdl_course.tracking.journal import read
 from fsdl_course.tracking.recording import history_of, track
-from fsdl_course.tracking.wandb_files import BLOCK, lost, read_wandb, recover, sync, unsent, wait_for_wandb, wandb_files
+from fsdl_course.tracking.wandb_files import BLOCK, lost, read_wandb, records, recover, sync, unsent, wait_for_wandb, wandb_files
 
 
 # %% ../nbs/source/tracking/wandb_files.ipynb #c5e23a4b
@@ -49,6 +49,31 @@ def test_a_log_that_is_cut_or_flipped_gives_the_rows_before(tmp_path):
     path.write_bytes(b"no log")
     with pytest.raises(ValueError, match="no log of W&B"):
         read_wandb(path)
+
+
+# %% ../nbs/source/tracking/wandb_files.ipynb #a7f3c0d2
+@pytest.mark.slow
+def test_an_artifact_is_in_the_offline_log_with_its_hash_aliases_and_metadata(tmp_path):
+    import base64
+    import hashlib
+
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (tmp_path / "weights.bin").write_bytes(b"one")
+    with track("a", dir=tmp_path) as run:
+        kept = run.log_artifact(tmp_path / "weights.bin", "digits", "model", ["best"], {"loss": 0.5})
+        (tmp_path / "weights.bin").write_bytes(b"written over")
+        run.log_artifact(tmp_path / "weights.bin", "digits", "model")
+    [path] = wandb_files(run.folder)
+    assert wait_for_wandb(run.folder)
+    told = [message.artifact for message in map(Record.FromString, records(path.read_bytes())) if message.WhichOneof("record_type") == "artifact"]
+    assert [(one.name, one.type, sorted(one.aliases)) for one in told] == [("digits", "model", ["best", "latest"]), ("digits", "model", ["latest"])]
+    assert json.loads(told[0].metadata) == {"loss": 0.5}
+    for one, content in zip(told, (b"one", b"written over")):
+        [file] = one.manifest.contents
+        assert (file.path, file.size, base64.b64decode(file.digest)) == ("weights.bin", len(content), hashlib.md5(content).digest())
+        assert open(file.local_path, "rb").read() == content
+    assert told[0].manifest.contents[0].local_path == str(kept.file())
 
 
 # %% ../nbs/source/tracking/wandb_files.ipynb #81cd82fd
