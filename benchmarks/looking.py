@@ -1,4 +1,4 @@
-"""How long it takes to list 10,000 runs, and to draw one run of a million rows: `python -m benchmarks.looking`.
+"""How long it takes to list 10,000 runs, and to draw one run of a million rows: `python benchmarks/looking.py`.
 
 The first read goes through the journals. Those after it are what somebody waits for who looks at runs all day: the aims are 2 s for the list and 1 s for the picture.
 Times on the clock depend on what else the machine does, so the processor's time stands beside them, and the load.
@@ -60,6 +60,7 @@ def main() -> None:
     asked.add_argument("--runs", type=int, default=10_000)
     asked.add_argument("--rows", type=int, default=10**6)
     asked.add_argument("--again", type=int, default=9, help="how often after the first read")
+    asked.add_argument("--save", action="store_true", help="taken, as by the other benchmarks, and saves nothing: there is no library beside it")
     given = asked.parse_args()
     print("| what | first read, s (processor) | after it, median, s (processor) | least, s |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as place:

@@ -83,6 +83,16 @@ def test_a_run_that_goes_on_from_its_own_checkpoint_is_no_circle(shelf):
 
 
 # %% ../nbs/source/tracking/registry.ipynb #a52ec655
+def test_a_version_that_many_ways_lead_to_is_looked_at_once(tmp_path):
+    with track("a", dir=tmp_path, id="a", mode="disabled", every=0) as run:
+        for number in range(24):
+            (tmp_path / "w.txt").write_text(str(number))
+            run.use_artifact(run.log_artifact(tmp_path / "w.txt", "w", "model"))
+    tree = lineage("w:v23", tmp_path)
+    assert [one.name for one in tree.every()] == ["w:v23", *(f"w:v{number}" for number in range(23))] and len(tree.all_gaps) >= 1
+    assert str(tree).count("see above") == sum(range(23)) and lineage_picture(tree).svg.count("<rect") >= 25
+
+
 def test_a_card_says_what_was_recorded_and_nothing_else(shelf):
     mark_best("net", "val", dir=shelf)
     card = model_card("net:best", shelf, path=shelf / "card.md")

@@ -119,10 +119,20 @@ class Lineage:
     inputs: "list[Lineage]" = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
 
+    def every(self) -> "list[Lineage]":
+        "This version and all that is behind it, each once, however many ways lead to it."
+        found, waiting = {}, [self]
+        while waiting:
+            one = waiting.pop()
+            if one.name not in found:
+                found[one.name] = one
+                waiting += reversed(one.inputs)
+        return list(found.values())
+
     @property
     def all_gaps(self) -> list[str]:
         "The gaps of the whole tree, each with the name of its version."
-        return list(dict.fromkeys([f"{self.name}: {gap}" for gap in self.gaps] + [gap for one in self.inputs for gap in one.all_gaps]))
+        return [f"{one.name}: {gap}" for one in self.every() for gap in one.gaps]
 
     @property
     def complete(self) -> bool:
@@ -130,6 +140,12 @@ class Lineage:
         return not self.all_gaps
 
     def __str__(self) -> str:
+        return "\n".join(self._lines(set()))
+
+    def _lines(self, told: set[str]) -> list[str]:
+        if self.name in told:
+            return [f"{self.name}  (see above)"]
+        told.add(self.name)
         lines = [f"{self.name}  {self.type}  {self.digest[:12]}"]
         if self.run:
             at = "" if self.step is None else f" at step {self.step}"
@@ -137,8 +153,10 @@ class Lineage:
             lines += [f"  code: commit {str(self.run['commit'])[:10]}{', with changes that the run has kept' if self.run['changed'] else ''}"] * bool(self.run["commit"])
             lines += [f"  call: {self.run['function']}"] * bool(self.run["function"])
         lines += [f"  gap: {gap}" for gap in self.gaps]
-        lines += [f"  {line}" for one in self.inputs for line in f"used {one}".split("\n")]
-        return "\n".join(lines)
+        for one in self.inputs:
+            first, *more = one._lines(told)
+            lines += [f"  used {first}", *(f"  {line}" for line in more)]
+        return lines
 
 # %% ../../nbs/source/tracking/registry.ipynb #843f54f8
 def find_version(of: Version | str, dir: Path | str | None = None) -> Version:
@@ -152,10 +170,12 @@ def lineage(of: Version | str, dir: Path | str | None = None, verify: bool = Tru
     of: a version, or `name:alias`. verify: compare the files of each version with their hashes, so that a file that was written over since is a gap too.
     Raises LookupError for a version that is not there.
     """
-    return _lineage(find_version(of, dir), verify, ())
+    return _lineage(find_version(of, dir), verify, (), {})
 
 
-def _lineage(version: Version, verify: bool, above: tuple[str, ...]) -> Lineage:
+def _lineage(version: Version, verify: bool, above: tuple[str, ...], known: dict[str, Lineage]) -> Lineage:
+    if version.name in known:
+        return known[version.name]
     gaps, inputs, run = [], [], None
     store = version.store
     if verify:
@@ -184,15 +204,16 @@ def _lineage(version: Version, verify: bool, above: tuple[str, ...]) -> Lineage:
                     gaps.append(f"{name}, which the run used, is gone")
                     continue
                 if used.name != version.name and used.name not in above:
-                    inputs.append(_lineage(used, verify, (*above, version.name)))
+                    inputs.append(_lineage(used, verify, (*above, version.name), known))
     if others:
         gaps.append(f"the same content was also logged by {', '.join(others)}")
-    return Lineage(version.name, version.type, version.digest, version.step, run, inputs, gaps)
+    known[version.name] = Lineage(version.name, version.type, version.digest, version.step, run, inputs, gaps)
+    return known[version.name]
 
 # %% ../../nbs/source/tracking/registry.ipynb #660a1103
 def lineage_picture(tree: Lineage) -> Picture:
     "A lineage as a picture: data on the left, the model on the right, runs between them."
-    boxes, arrows, rows = {}, {}, {}
+    boxes, arrows, rows, walked = {}, {}, {}, set()
 
     def put(name: str, text: str, depth: int, kind: str, strong: bool = False) -> None:
         if name not in boxes:
@@ -201,8 +222,9 @@ def lineage_picture(tree: Lineage) -> Picture:
 
     def walk(one: Lineage, depth: int) -> None:
         put(one.name, f"{one.name}\n{one.type}" + (f"\n{len(one.gaps)} gaps" if len(one.gaps) > 1 else "\n1 gap" if one.gaps else ""), depth, one.type, depth == 0)
-        if one.run is None:
+        if one.run is None or one.name in walked:
             return
+        walked.add(one.name)
         run = f"run {one.run['id']}"
         put(run, f"{one.run['name']}\n{one.run['state']}\n{(one.run['commit'] or 'no commit')[:10]}", depth + 1, "")
         arrows[run, one.name] = "made"
