@@ -33,7 +33,7 @@ EXTRAS_PY := $(EXTRAS)/bin/python
 EXTRAS_PIP := $(EXTRAS_PY) -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt
 EXTRAS_READY := $(EXTRAS)/.ready-$(shell cat pyproject.toml constraints.txt extras/torchvision_operators.py 2>/dev/null | cksum | cut -d' ' -f1)
 
-.PHONY: extras help lab test test-all test-slow test-lessons test-frameworks test-trackers test-peers lessons export check docs bench bench-peers clean setup asked-python peers constraints
+.PHONY: extras help lab test test-all test-slow test-lessons test-frameworks test-trackers test-clusters test-peers lessons export check docs bench bench-peers clean setup asked-python peers constraints
 
 help: ## What can be made
 	@echo "make lab           copy the lessons into ./$(DIR) and open them in JupyterLab"
@@ -56,6 +56,7 @@ help: ## What can be made
 	@echo "make extras        JAX, TensorFlow, Keras, fastai, ONNX, other trackers and clusters' clients in $(EXTRAS) (once)"
 	@echo "make test-frameworks  train the same network in each framework, and compare the weights"
 	@echo "make test-trackers    log the same rows with each tracker, break things, and count what can be read"
+	@echo "make test-clusters    start a real SLURM of 20 nodes on this machine, and hold the simulated scheduler to it (Linux, root)"
 	@echo "make peers         DeepSpeed, FairScale, Horovod and Megatron-core in $(PEERS) (once; compiles Horovod, which takes minutes)"
 	@echo "make test-peers    do one job with each of them, and compare the weights"
 	@echo "make bench-peers   time DDP against Horovod, and other estimators of memory and time against ours"
@@ -135,6 +136,18 @@ test-frameworks: extras
 
 test-trackers: extras
 	@$(EXTRAS_PY) -m pytest -n $(WORKERS) --dist load -m "extras or slow" --timeout 600 $(or $(ARGS),tests/test_tracking_*.py)
+
+# Debian's SLURM, whose daemons the tests start for themselves in a temporary folder, and stop
+test-clusters: extras
+	@$(STRICT) \
+	export PATH="$$PATH:/usr/sbin:/usr/local/sbin"; \
+	if ! { command -v slurmctld && command -v slurmd && command -v sbatch; } >/dev/null; then \
+	  command -v apt-get >/dev/null || { echo "SLURM is missing: install slurmctld, slurmd and sbatch, then run make test-clusters again" >&2; exit 1; }; \
+	  echo "Installing Debian's SLURM: slurmctld, slurmd, slurm-client (none of them is started)"; \
+	  root=$$([ "$$(id -u)" = 0 ] || echo sudo); $$root apt-get update -qq; \
+	  $$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client >/dev/null; \
+	fi; \
+	$(EXTRAS_PY) -m pytest -m "extras or slow" --timeout 600 $(or $(ARGS),tests/test_resources_*.py)
 
 extras: setup $(EXTRAS_READY) ## Other frameworks, trackers and clusters' clients
 	@$(EXTRAS_PY) -m ipykernel install --prefix $(VENV) --name $(KERNEL) --display-name "Python with extras" >/dev/null

@@ -8,9 +8,10 @@ __all__ = []
 # %% ../../nbs/source/resources/index.ipynb #0f8935fe
 from ..lazy import attach
 
-# %% ../../nbs/source/resources/index.ipynb #0f5afc53
+# %% ../../nbs/source/resources/index.ipynb #0926de18
 _NAMES = {
     "queue": ["simulate", "Job", "Policy", "Multifactor", "Failures", "Outcome", "Scores", "random_jobs", "POLICIES"],
+    "slurm": ["SlurmCluster", "SlurmError"],
 }
 
 # %% ../../nbs/source/resources/index.ipynb #c6f2ce83

@@ -358,7 +358,7 @@ class Scores(dict):
     def _repr_html_(self) -> str:
         return html_table(self._rows(), self.HEAD)
 
-# %% ../../nbs/source/resources/queue.ipynb #57e605a4
+# %% ../../nbs/source/resources/queue.ipynb #ae0a23fc
 _END, _REPAIR, _FAIL, _SUBMIT = range(4)
 _MOST_TRIES = 10_000
 
@@ -369,13 +369,13 @@ class _State:
     def __init__(self, jobs: Sequence[Job], nodes: int, failures: Failures | None):
         self.jobs, self.nodes, self.failures = jobs, nodes, failures
         self.now = 0.0
-        self.idle = list(range(nodes))  # a heap: the lowest numbers are taken first
+        self.idle = 2**nodes - 1  # sets of nodes are whole numbers: bit k is node k
         self.holder: list[int | None] = [None] * nodes
         self.down: dict[int, float] = {}  # node -> when it is back
         self.queue: list[tuple[float, float, int]] = []  # (rank, submission, place), sorted
         self.rank_of: Callable[[int], float] = lambda place: 0.0
         self.running: dict[int, tuple[float, tuple[int, ...]]] = {}  # place -> (start, nodes)
-        self.until: list[tuple[float, int, int]] = []  # (its limit's end, place, nodes), sorted
+        self.until: list[tuple[float, int, int]] = []  # (its limit's end, place, set of nodes), sorted
         self.saved, self.tries = [0.0] * len(jobs), [0] * len(jobs)
         self.attempts: list[Attempt] = []
         self.promised: dict[str, float] = {}
@@ -386,11 +386,15 @@ class _State:
         self.events += [(dice.expovariate(1 / failures.between), _FAIL, node, 0) for node, dice in enumerate(self.dice)]
         heapq.heapify(self.events)
 
+    @property
+    def free(self) -> int:
+        return self.idle.bit_count()
+
     def enter(self, place: int) -> None:
         "Put a job into the queue."
         insort(self.queue, (self.rank_of(place), self.jobs[place].submit, place))
 
-# %% ../../nbs/source/resources/queue.ipynb #57d63b88
+# %% ../../nbs/source/resources/queue.ipynb #ed647762
 def _needed(state: _State, place: int) -> float:
     "Seconds that this attempt of a job takes, if nothing interrupts it: what is left to do, the checkpoints in between, and starting again."
     job = state.jobs[place]
@@ -399,29 +403,48 @@ def _needed(state: _State, place: int) -> float:
     return job.restart * (state.tries[place] > 1) + work + saves * job.saving
 
 
-def _start(state: _State, place: int) -> None:
-    "Start a job on the free nodes with the lowest numbers."
+def _lowest(nodes: int, count: int) -> int:
+    "Of a set of nodes those with the `count` lowest numbers."
+    left = nodes
+    for _ in range(count):
+        left &= left - 1
+    return nodes ^ left
+
+
+def _members(nodes: int) -> tuple[int, ...]:
+    "The numbers in a set of nodes."
+    found = []
+    while nodes:
+        found.append((nodes & -nodes).bit_length() - 1)
+        nodes &= nodes - 1
+    return tuple(found)
+
+
+def _start(state: _State, place: int, taken: int = 0) -> None:
+    "Start a job on the set `taken` of nodes, or on the free nodes with the lowest numbers."
     job = state.jobs[place]
-    nodes = tuple(heapq.heappop(state.idle) for _ in range(job.nodes))
+    taken = taken or _lowest(state.idle, job.nodes)
+    state.idle ^= taken
+    nodes = _members(taken)
     for node in nodes:
         state.holder[node] = place
     state.tries[place] += 1
     if state.tries[place] > _MOST_TRIES:
         raise ValueError(f"simulate: job {job.name!r} was interrupted {_MOST_TRIES:,} times and does not get on; give it checkpoints that fit between failures")
     state.running[place] = (state.now, nodes)
-    insort(state.until, (state.now + job.limit, place, job.nodes))
+    insort(state.until, (state.now + job.limit, place, taken))
     heapq.heappush(state.events, (state.now + min(_needed(state, place), job.limit), _END, place, state.tries[place]))
 
 
 def _leave(state: _State, place: int, how: str) -> None:
     "Take a job off its nodes, and write down what became of it."
     job, (start, nodes) = state.jobs[place], state.running.pop(place)
-    state.until.pop(bisect_left(state.until, (start + job.limit, place, job.nodes)))
+    state.until.pop(bisect_left(state.until, (start + job.limit, place)))
     state.freed(place, start)
     for node in nodes:
         state.holder[node] = None
         if node not in state.down:
-            heapq.heappush(state.idle, node)
+            state.idle |= 1 << node
     kept = job.seconds - state.saved[place]
     if how != "done":
         worked = state.now - start - job.restart * (state.tries[place] > 1)
@@ -430,7 +453,7 @@ def _leave(state: _State, place: int, how: str) -> None:
     state.attempts.append(Attempt(job.name, start, state.now, nodes, how, kept))
     state.left -= how in ("done", "limit")
 
-# %% ../../nbs/source/resources/queue.ipynb #159511d6
+# %% ../../nbs/source/resources/queue.ipynb #abbca80e
 def _happen(state: _State, kind: int, which: int, number: int) -> None:
     "One event: a job ends or is submitted, a node fails or is repaired."
     if kind == _SUBMIT:
@@ -440,25 +463,24 @@ def _happen(state: _State, kind: int, which: int, number: int) -> None:
             _leave(state, which, "done" if _needed(state, which) <= state.jobs[which].limit else "limit")
     elif kind == _REPAIR:
         del state.down[which]
-        heapq.heappush(state.idle, which)
+        state.idle |= 1 << which
         heapq.heappush(state.events, (state.now + state.dice[which].expovariate(1 / state.failures.between), _FAIL, which, 0))
     else:
         state.down[which] = state.now + state.failures.repair
         heapq.heappush(state.events, (state.down[which], _REPAIR, which, 0))
         place = state.holder[which]
         if place is None:
-            state.idle.remove(which)
-            heapq.heapify(state.idle)
+            state.idle ^= 1 << which
         else:
             _leave(state, place, "failure")
             state.enter(place)
 
-# %% ../../nbs/source/resources/queue.ipynb #14a8543b
+# %% ../../nbs/source/resources/queue.ipynb #d64f495a
 def _heads(state: _State) -> None:
     "Start the first jobs of the queue as long as they fit."
     count = 0
     for _, _, place in state.queue:
-        if state.jobs[place].nodes > len(state.idle):
+        if state.jobs[place].nodes > state.free:
             break
         _start(state, place)
         count += 1
@@ -470,7 +492,7 @@ def _preempt(state: _State) -> bool:
     head = state.jobs[state.queue[0][2]]
     lower = [place for place in state.running if state.jobs[place].priority < head.priority]
     lower.sort(key=lambda place: (state.jobs[place].priority, -state.running[place][0], -place))
-    free, victims = len(state.idle), []
+    free, victims = state.free, []
     for place in lower:
         if free >= head.nodes:
             break
@@ -485,11 +507,11 @@ def _preempt(state: _State) -> bool:
 
 
 def _returns(state: _State) -> list[tuple[float, int]]:
-    "When nodes are back at the latest: (time, how many), sorted. Those of jobs without a limit never are."
+    "When nodes are back at the latest: (time, set of nodes), sorted. Those of jobs without a limit never are."
     found = [(end, nodes) for end, _, nodes in state.until if end < math.inf]
-    return sorted(found + [(back, 1) for back in state.down.values()]) if state.down else found
+    return sorted(found + [(back, 1 << node) for node, back in state.down.items()]) if state.down else found
 
-# %% ../../nbs/source/resources/queue.ipynb #86ba2e4f
+# %% ../../nbs/source/resources/queue.ipynb #979541f4
 def shadow(needed: int, free: int, returns: Iterable[tuple[float, int]]) -> tuple[float, int]:
     """(shadow time, extra nodes) of a job that needs `needed` nodes while `free` are free: when it can start at the latest, and the nodes left over then.
 
@@ -510,13 +532,13 @@ def _easy(state: _State, depth: int) -> None:
     if not state.queue or not state.idle:
         return
     head = state.jobs[state.queue[0][2]]
-    when, extra = shadow(head.nodes, len(state.idle), _returns(state))
+    when, extra = shadow(head.nodes, state.free, ((time, nodes.bit_count()) for time, nodes in _returns(state)))
     state.promised.setdefault(head.name, when)
     passed = []
     for spot in range(1, min(len(state.queue), depth)):
         place = state.queue[spot][2]
         job = state.jobs[place]
-        if job.nodes <= len(state.idle):
+        if job.nodes <= state.free:
             ends_before = state.now + job.limit <= when
             if ends_before or job.nodes <= extra:
                 extra -= 0 if ends_before else job.nodes
@@ -527,75 +549,77 @@ def _easy(state: _State, depth: int) -> None:
     for spot in reversed(passed):
         del state.queue[spot]
 
-# %% ../../nbs/source/resources/queue.ipynb #1afcdbc3
-def _fits(times: list[float], free: list[int], nodes: int, limit: float, after: float) -> int | None:
-    "The first step of the profile, not before the time `after`, from which `nodes` are free for `limit` seconds; None if there is none."
+# %% ../../nbs/source/resources/queue.ipynb #395d8f34
+def _fits(times: list[float], free: list[int], nodes: int, limit: float, after: float) -> tuple[int, int] | None:
+    "The first step of the profile, not before the time `after`, from which the same `nodes` nodes are free for `limit` seconds, and which nodes; None if there is none."
     step = bisect_left(times, after)
     while step < len(times):
-        if free[step] >= nodes:
-            end, other = times[step] + limit, step + 1
-            while other < len(times) and times[other] < end and free[other] >= nodes:
-                other += 1
+        both, other, end = free[step], step + 1, times[step] + limit
+        while both.bit_count() >= nodes:
             if other == len(times) or times[other] >= end:
-                return step
-            step = other
-        step += 1
+                return step, _lowest(both, nodes)
+            both &= free[other]
+            other += 1
+        step = other if free[other - 1].bit_count() < nodes else step + 1
     return None
 
 
-def _take(times: list[float], free: list[int], step: int, nodes: int, limit: float) -> int:
-    "Take `nodes` out of the profile for `limit` seconds from a step on; return the step at which they are back."
+def _take(times: list[float], free: list[int], step: int, nodes: int, limit: float) -> None:
+    "Take a set of nodes out of the profile for `limit` seconds from a step on."
     end = times[step] + limit
     stop = bisect_left(times, end)
     if end < math.inf and (stop == len(times) or times[stop] != end):
         times.insert(stop, end)
         free.insert(stop, free[stop - 1])
     for other in range(step, stop):
-        free[other] -= nodes
-    return stop
+        free[other] &= ~nodes
 
-# %% ../../nbs/source/resources/queue.ipynb #3930039d
+
+def _room(times: list[float], free: list[int]) -> list[float]:
+    "Until when so many of the nodes that are free now stay free: a time for each number from 0 on."
+    room, both = [math.inf] * (free[0].bit_count() + 1), free[0]
+    for time, nodes in zip(times[1:], free[1:]):
+        before, both = both.bit_count(), both & nodes
+        for count in range(both.bit_count() + 1, before + 1):
+            room[count] = time
+        if not both:
+            break
+    return room
+
+# %% ../../nbs/source/resources/queue.ipynb #fef49a5e
 def _conservative(state: _State, depth: int) -> None:
     "Plan all waiting jobs in their order, and start those whose time has come."
-    times, free = [state.now], [len(state.idle)]
+    times, free = [state.now], [state.idle]
     for time, nodes in _returns(state):
         if time > times[-1]:
             times.append(time)
             free.append(free[-1])
-        free[-1] += nodes
+        free[-1] |= nodes
     waiting = [state.jobs[place] for _, _, place in state.queue[:depth]]
     known: dict[tuple[int, float], float] = {}  # jobs of this shape start no earlier
-    room = [math.inf] * (free[0] + 1)  # until when so many nodes are free from now on
-    hopeful = [(spot, job) for spot, job in enumerate(waiting) if job.nodes <= free[0]]
+    hopeful = [(spot, job) for spot, job in enumerate(waiting) if job.nodes <= state.free]
     started = set()
     for spot, job in enumerate(waiting):
         if not hopeful or hopeful[-1][0] < spot:  # nobody behind can start now: their plans don't matter yet
             break
         shape = job.nodes, job.limit
-        step = _fits(times, free, *shape, known.get(shape, state.now))
-        if step is None:
+        found = _fits(times, free, *shape, known.get(shape, state.now))
+        if found is None:
             continue
+        step, nodes = found
         known[shape] = times[step]
         if step == 0:
-            _start(state, state.queue[spot][2])
+            _start(state, state.queue[spot][2], nodes)
             started.add(spot)
         else:
             state.promised.setdefault(job.name, times[step])
-        if _narrow(room, times, free, step, _take(times, free, step, *shape)):
-            hopeful = [(other, one) for other, one in hopeful if state.now + one.limit <= room[one.nodes]]
+        touched = nodes & free[0]
+        _take(times, free, step, nodes, job.limit)
+        if touched:
+            room = _room(times, free)
+            hopeful = [(other, one) for other, one in hopeful if one.nodes < len(room) and state.now + one.limit <= room[one.nodes]]
     if started:
         state.queue = [one for spot, one in enumerate(state.queue) if spot not in started]
-
-
-def _narrow(room: list[float], times: list[float], free: list[int], step: int, stop: int) -> bool:
-    "Bring `room` up to date with what is free from one step to another; say whether there is less."
-    less = False
-    for other in range(step, stop):
-        nodes = free[other] + 1
-        while nodes < len(room) and room[nodes] > times[other]:
-            room[nodes], less = times[other], True
-            nodes += 1
-    return less
 
 # %% ../../nbs/source/resources/queue.ipynb #9edd9838
 class _Priorities:
@@ -652,7 +676,7 @@ def _chosen(said: Any, queue: Sequence[Waiting], free: int, now: float) -> list[
         raise IllegalPick(f"{when} {', '.join(map(repr, names[:8]))} need {needed} nodes together, and {free} are free")
     return names
 
-# %% ../../nbs/source/resources/queue.ipynb #cdd60418
+# %% ../../nbs/source/resources/queue.ipynb #9fb8c121
 class _Picker:
     "Asks a learner's function, and does what it says."
 
@@ -669,7 +693,7 @@ class _Picker:
     def __call__(self) -> None:
         state = self.state
         while state.queue:
-            queue, free = [self.views[place] for _, _, place in state.queue], len(state.idle)
+            queue, free = [self.views[place] for _, _, place in state.queue], state.free
             seen = [Running(job.name, job.nodes, start, start + job.limit, job.priority, job.user)
                     for place, (start, _) in state.running.items() for job in [state.jobs[place]]] if self.plans else None
             waiting = tuple(queue)  # what they do to their list is their own affair
