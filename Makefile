@@ -132,7 +132,7 @@ test-lessons: setup
 	@$(PY) -m tools.lessons $(ARGS)
 
 test-frameworks: extras
-	@$(EXTRAS_PY) -m pytest -n $(WORKERS) --dist loadfile -m "extras or slow" --timeout 600 $(or $(ARGS),tests/test_frameworks_*.py tests/test_setup.py::test_what_is_installed_meets_every_bound)
+	@$(EXTRAS_PY) -m pytest -n $(WORKERS) --dist loadfile -m "extras or slow" --timeout 600 $(or $(ARGS),tests/test_frameworks_*.py tests/test_software_apps.py tests/test_setup.py::test_what_is_installed_meets_every_bound)
 
 test-trackers: extras
 	@$(EXTRAS_PY) -m pytest -n $(WORKERS) --dist load -m "extras or slow" --timeout 600 $(or $(ARGS),tests/test_tracking_*.py)
