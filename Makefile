@@ -55,8 +55,8 @@ help: ## What can be made
 	@echo "make bench         run benchmarks/*.py (ARGS=--save keeps the results and draws them)"
 	@echo "make extras        JAX, TensorFlow, Keras, fastai, ONNX, other trackers and clusters' clients in $(EXTRAS) (once)"
 	@echo "make test-frameworks  train the same network in each framework, and compare the weights"
-	@echo "make test-trackers    log the same rows with each tracker, break things, and count what can be read"
 	@echo "make test-clusters    start a real SLURM of 20 nodes on this machine, and hold the simulated scheduler to it (Linux, root)"
+	@echo "make test-trackers    log the same rows with each tracker, break things, and count what can be read (with the whole table, 5 to 10 minutes)"
 	@echo "make peers         DeepSpeed, FairScale, Horovod and Megatron-core in $(PEERS) (once; compiles Horovod, which takes minutes)"
 	@echo "make test-peers    do one job with each of them, and compare the weights"
 	@echo "make bench-peers   time DDP against Horovod, and other estimators of memory and time against ours"
@@ -136,6 +136,7 @@ test-frameworks: extras
 
 test-trackers: extras
 	@$(EXTRAS_PY) -m pytest -n $(WORKERS) --dist load -m "extras or slow" --timeout 600 $(or $(ARGS),tests/test_tracking_*.py)
+	@$(if $(ARGS),,$(EXTRAS_PY) benchmarks/tracking.py --faults)
 
 # Debian's SLURM, whose daemons the tests start for themselves in a temporary folder, and stop
 test-clusters: extras
