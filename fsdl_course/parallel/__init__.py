@@ -1,6 +1,6 @@
 """Launch ranks, and train on them: each name below loads its module when it is first asked for
 
-- `launch(fn, n)` runs a function of yours in `n` real processes and returns what each returned. `RankError` and `RankTimeout` say which rank failed, where, and why; `progress` reports from inside a rank.
+- `launch(fn, n)` runs a function of yours in `n` real processes and returns what each returned. `RankError` and `RankTimeout` say which rank failed, where, and why; `progress` reports from inside a rank. With `link="1 Gbit/s"` the ranks talk over a cable of that rate.
 - `train(model, layout)` trains a model as a `Layout` says and returns a `Measurement`: losses, weights, memory, seconds, bytes, and a `Timeline`.
 - `measure_here()` measures this machine and returns it as a `Cluster`, for `estimate` and `plan`.
 - `DataParallel`, `Sharded`, `Pipeline` and `Mesh` are the parts of which `train` is made, for a training loop of your own.

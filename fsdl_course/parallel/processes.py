@@ -47,6 +47,7 @@ from tqdm import tqdm
 
 from ..arguments import whole
 from .forkserver import ENDED, FORKED, RECORD, Client, ask_for_ranks
+from .links import join_network, private_network
 from .seeds import SEEDS, seed_generators, spread_seed
 from ..settings import settings
 
@@ -281,6 +282,7 @@ class _Job:
     threads: int
     seed: int
     sources: dict[str, list[str]]
+    network: int | None = None  # the process that holds the network in which ranks talk
 
 
 class _RankState:
@@ -372,6 +374,8 @@ def _pickled_result(result: object) -> bytes:
 # %% ../../nbs/source/parallel/processes.ipynb #46e9f7c9
 def _rank_main(job: _Job, rank: int, channel: socket.socket) -> None:
     "Run one rank: join the others, call the function, send its result, then stay until the notebook ends all ranks together."
+    if job.network is not None:
+        join_network(job.network)
     state = multiprocessing.current_process()._fsdl_rank = _RankState(rank, job, channel)
     here = sys._getframe().f_code
     threading.Thread(target=_guard, args=(state, here), daemon=True).start()
@@ -1001,25 +1005,26 @@ def _result(rank: int, pickled: bytes, seed: int) -> object:
 
 # %% ../../nbs/source/parallel/processes.ipynb #20c5fac7
 def launch(fn: Callable, world_size: int, *args: object, timeout: float | None = None, device: str = "cpu", threads: int | None = None,
-           seed: int | None = None, echo: bool = True, progress: bool | None = None, **kwargs: object) -> list:
+           seed: int | None = None, echo: bool = True, progress: bool | None = None, link: str | float | None = None, **kwargs: object) -> list:
     """Call `fn(*args, **kwargs)` in `world_size` processes at once and return what they return, by rank.
 
     `fn` may be defined in a notebook and use its values. Inside it, `torch.distributed` is initialised (gloo; with `device="cuda"` NCCL too, one GPU a rank).
     `timeout`: seconds that ranks may take without reporting `progress` (default: the course's settings; `math.inf` for ever). `threads`: CPU threads of each rank.
     `seed`: each rank's random generators (torch, NumPy, random) start from it and the rank, see `parallel.seeds` (default: another one in each launch).
+    `link`: hold all that ranks send each other to a rate, such as "1 Gbit/s", in a network of their own, see `parallel.links`.
     `echo`: show what ranks print, marked by rank. `progress`: show a bar (default: in notebooks and terminals, for runs of over 2 s).
 
     Raises `RankError` if a rank raises or dies, `RankTimeout` (which says where each rank waits) if they hang, and
-    `TypeError` or `ValueError` for arguments that cannot be used, and `RuntimeError` on Windows or inside a rank. However it ends, no rank is left.
+    `TypeError` or `ValueError` for arguments that cannot be used, `NotImplementedError` for `link` where the system has no such networks, and `RuntimeError` on Windows or inside a rank. However it ends, no rank is left.
 
     Functions and classes of a module that can be imported are imported by the ranks: if its file was edited, they run the new version, and a `RuntimeWarning` says so.
     """
     world_size, timeout, threads, seed = _checked(fn, world_size, timeout, device, threads, seed)
     call, modules = _pickled_call(fn, args, kwargs)
     _warn_of_edits(modules)
-    with _interrupts_noted() as heed, _meeting_place() as folder:
-        job = _Job(world_size, call, folder, device, threads, seed, _cell_sources())
-        with _sent_by_value(__name__), _sent_by_value(seed_generators.__module__):  # importing this course takes longer than starting a rank, and not every rank needs it
+    with _interrupts_noted() as heed, _meeting_place() as folder, contextlib.nullcontext() if link is None else private_network(link) as network:
+        job = _Job(world_size, call, folder, device, threads, seed, _cell_sources(), network)
+        with _sent_by_value(__name__), _sent_by_value(seed_generators.__module__), _sent_by_value(join_network.__module__):  # importing this course takes longer than starting a rank, and not every rank needs it
             work = _dumps(functools.partial(_rank_main, job))
         world = pickle.dumps({"work": work, "environment": _environment(world_size), "folder": os.getcwd(), "path": [entry or os.getcwd() for entry in sys.path]})
         run = _Run(job, timeout, echo, progress, heed)

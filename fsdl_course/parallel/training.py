@@ -667,7 +667,7 @@ def train(
     resume: Path | str | None = None,
     every: int | None = None,
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = summed_cross_entropy,
-    bucket_bytes: float = float("inf"), overlap: bool = False, timeout: float | None = None, threads: int | None = None, watch: int | Iterable[int] = (),
+    bucket_bytes: float = float("inf"), overlap: bool = False, timeout: float | None = None, threads: int | None = None, watch: int | Iterable[int] = (), link: str | float | None = None,
 ) -> Measurement:
     """Train `model` as `layout` says, in `layout.world_size` real processes of this machine, and measure it.
 
@@ -681,7 +681,7 @@ def train(
     checkpoint: a folder; a checkpoint is written there at the end, and `every` so many steps. None is ever written over another.
     resume: a checkpoint or a folder of them (then the latest whole one); training goes on to `steps` in all, as if it had never stopped, on any layout. It must be
     the same run: files that are not as they were written, other settings, data, model or loss are refused (see `identity`; an edit that shows only later is not noticed).
-    bucket_bytes, overlap: see `DataParallel`. timeout: seconds without a step being done; threads: of each rank; see `launch`.
+    bucket_bytes, overlap: see `DataParallel`. timeout: seconds without a step being done; threads: of each rank; link: the rate of the cable between ranks; see `launch`.
     watch: a step or several (the first is 1; 0 is the start) of which every tensor is kept: `measurement.watched[step]`, see `parallel.watching`.
     Raises ValueError for what cannot be done, FileNotFoundError for a missing checkpoint, and `RankError` if a rank fails.
     """
@@ -709,4 +709,4 @@ def train(
         tell(track, "called", train, asked)  # a run of `fsdl_course.tracking` can be made again from this
         if job.resume is not None:
             tell(track, "resumed", job.resume)
-        return measured(track, put_together(job, launch(run_rank, layout.world_size, job, timeout=timeout, threads=threads)))
+        return measured(track, put_together(job, launch(run_rank, layout.world_size, job, timeout=timeout, threads=threads, link=link)))
