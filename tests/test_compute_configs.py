@@ -164,6 +164,7 @@ for layout in (Layout(dp=2, micro_batches=4, precision="float64"), Layout(dp=2, 
 """
 
 
+@pytest.mark.slow
 def test_lightnings_own_trainer_takes_the_arguments():
     ran = subprocess.run([sys.executable, "-c", TRAINERS], capture_output=True, text=True, timeout=100)
     assert [line for line in ran.stdout.splitlines() if "Strategy" in line] == ["DDPStrategy 2 4 64-true", "ModelParallelStrategy 4 2 32-true"], ran.stderr

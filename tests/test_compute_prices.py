@@ -303,7 +303,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
 
 # %% ../nbs/source/compute/prices.ipynb #2231ac12
 CELL = st.one_of(st.text(max_size=8), st.sampled_from(["", "0", "-1", "nan", "inf", "1e999", "1e-400", "8", "3.06", "80", "$3", "1,5", "2.5", "A100", "TPU v4", "99999999", "٣", "2024-02-30", "tpu"]))
-MANY = settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+MANY = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 def sound(offer):

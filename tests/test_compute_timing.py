@@ -118,3 +118,6 @@ def test_a_measured_machine_has_formulas_of_its_own():
     traffic = [seconds(Layout(dp=2, zero=zero, micro_batch=2, micro_batches=2), "course", tiny, two)["dp"] for zero in (1, 2, 3)]
     assert traffic == sorted(traffic)
     assert seconds(Layout(micro_batch=8, recompute="full"), "course", tiny, two)["compute"] > 1.2 * alone["compute"]
+    slow = Link("a cable", 1e6, 0)  # another link than the measured one counts, where it is slower
+    cabled, free = (seconds(kinds["dp"], "course", tiny, Cluster(two.device, 2, link=link, network=link))["dp"] for link in (slow, Link("quick", 1e12, 0)))
+    assert cabled == pytest.approx(4 * tiny.parameters / 1e6, rel=0.02) and free == seconds(kinds["dp"], "course", tiny, two)["dp"]

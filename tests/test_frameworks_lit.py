@@ -111,7 +111,7 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("stop, more", [
-    (20, {}), pytest.param(44, {}, marks=pytest.mark.slow),
+    pytest.param(20, {}, marks=pytest.mark.slow), pytest.param(44, {}, marks=pytest.mark.slow),
     pytest.param(60, {"optimizer": "adam", "lr": 0.01, "accumulate": 4, "clip": 0.5}, marks=pytest.mark.slow),
 ], ids=str)
 def test_a_resumed_run_is_the_run_that_never_stopped(stop, more, tmp_path):

@@ -472,7 +472,7 @@ def seconds_of(call):
     return time.perf_counter() - start
 
 
-@pytest.mark.parametrize("world_size, share", [(4, 0.2), (8, 0.4)])
+@pytest.mark.parametrize("world_size, share", [(4, 0.2), pytest.param(8, 0.4, marks=pytest.mark.slow)])
 def test_warm_starts_are_quick(world_size, share):
     "Measured against what every rank would need without the forkserver: a Python that imports torch. A busy machine slows both."
     launch(int, 1)
@@ -675,6 +675,7 @@ time.sleep(300)
 """
 
 
+@pytest.mark.slow
 def test_interrupts_at_any_moment_leave_no_rank(tmp_path):
     with started(tmp_path, SCRIPT_TO_INTERRUPT) as script:
         assert script.stdout.readline() == "warm\n"
@@ -744,6 +745,7 @@ def test_a_launch_ends_although_a_process_that_was_forked_meanwhile_has_its_sock
     os.waitpid(forked[0], 0)
 
 
+@pytest.mark.slow
 def test_a_forked_process_starts_a_forkserver_of_its_own():
     [server] = launch(os.getppid, 1)
     process = os.fork()
@@ -753,6 +755,7 @@ def test_a_forked_process_starts_a_forkserver_of_its_own():
 
 
 # %% ../nbs/source/parallel/processes.ipynb #20cf6375
+@pytest.mark.slow
 @pytest.mark.skipif(subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0 if shutil.which("unshare") else True, reason="no private mounts here")
 def test_ranks_meet_elsewhere_if_the_shared_memory_is_full():
     import fsdl_course

@@ -2,8 +2,8 @@
 import pytest
 import torch
 
+from fsdl_course.differences import relative_difference
 from fsdl_course.models import build
-from fsdl_course.parallel.data import relative_difference
 from fsdl_course.parallel.text import Text
 from fsdl_course.parallel.training import train
 from fsdl_course.parallel.watching import Moment, Named

@@ -338,8 +338,7 @@ def address(site):
         yield base
 
 
-@pytest.mark.parametrize("width", [1360, 390], ids=["desktop", "mobile"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme, width", [("light", 1360), ("dark", 390), pytest.param("light", 390, marks=pytest.mark.slow), pytest.param("dark", 1360, marks=pytest.mark.slow)])
 def test_pages_load_cleanly(browser, address, scheme, width):
     "The front page, lessons and an API page: no failed request, none to another host, no console error, no raw TeX, nothing too wide."
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})

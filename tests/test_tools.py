@@ -400,6 +400,7 @@ def wheel(tmp_path_factory) -> Path:
     return next(folder.glob("*.whl"))
 
 
+@pytest.mark.slow
 def test_the_wheel_carries_lessons_and_data(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {f"fsdl_course/lessons/{path.relative_to(ROOT / 'nbs').as_posix()}" for path in notebooks() if not files.is_source(path)}
@@ -410,6 +411,7 @@ def test_the_wheel_carries_lessons_and_data(wheel):
     assert not [name for name in names if name.startswith(("tools", "tests", "nbs")) or "_costs" in name or "lessons/source" in name]
 
 
+@pytest.mark.slow
 def test_the_installed_command_hands_out_the_lessons(wheel, tmp_path):
     venv, desk = tmp_path / "venv", tmp_path / "desk"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from fsdl_course.parallel.data import relative_difference
+from fsdl_course.differences import relative_difference
 from fsdl_course.parallel.training import train
 from fsdl_course.spec import Layout, Transformer
 from fsdl_course.tracking.again import NotReproduced, at, reproduce

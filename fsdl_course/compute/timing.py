@@ -9,11 +9,12 @@ __all__ = ['ASSUMED_MATMUL', 'ASSUMED_FLASH', 'ASSUMED_REACH', 'ASSUMED_FLASH_RE
            'passing_seconds', 'summing_seconds', 'head_seconds', 'way', 'tensor_seconds', 'context_seconds',
            'expert_seconds', 'hop_seconds', 'bubble_share', 'replica_seconds', 'update_seconds', 'seconds_by_kind',
            'course_seconds', 'course_attention', 'course_layer', 'course_ends', 'course_units', 'course_replicas',
-           'course_tensor', 'course_hops', 'course_update', 'step_seconds']
+           'course_tensor', 'course_hops', 'course_update', 'Cabled', 'measured_rates', 'step_seconds']
 
 # %% ../../nbs/source/compute/timing.ipynb #8f5f2c3b
 import functools
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 from ..arguments import one_of, whole
@@ -434,6 +435,26 @@ def course_update(model: Transformer, layout: Layout, rates) -> float:
     return mine * (rates.adamw + 7 * size / rates.bandwidth) + tensors * rates.tensor + 2 * sum(units) * size / rates.bandwidth
 
 # %% ../../nbs/source/compute/timing.ipynb #b8596b1e
+class Cabled:
+    "What was measured of a machine, with another link between its ranks: never quicker than the measured one."
+
+    def __init__(self, here, link):
+        self.here, self.cable = here, link
+
+    def __getattr__(self, name: str):
+        return getattr(self.here, name)
+
+    def link(self, ranks: int, kind: str):
+        own = self.here.link(ranks, kind)
+        return replace(self.cable, bandwidth=min(own.bandwidth, self.cable.bandwidth), latency=max(own.latency, self.cable.latency))
+
+
+def measured_rates(cluster: Cluster):
+    "What was measured of this machine; with the cluster's own link where somebody has put another there than was measured."
+    here = cluster.device.here
+    return here if cluster.link == here.link(2, "all_reduce") else Cabled(here, cluster.link)
+
+
 def step_seconds(model: Transformer, layout, cluster: Cluster, stack: str | Stack = "megatron", *, optimizer: str = "adamw", seq: int | None = None) -> Tally:
     """Seconds of one training step on its slowest rank, by kind; only what shows, so they sum to the step.
 
@@ -446,5 +467,5 @@ def step_seconds(model: Transformer, layout, cluster: Cluster, stack: str | Stac
         layout.check(model)
     one_of("step_seconds", "optimizer", optimizer, OPTIMIZERS)
     if stack.exact and isinstance(layout, Layout) and hasattr(cluster.device, "here"):
-        return course_seconds(model, layout, cluster.device.here, optimizer, seq)
+        return course_seconds(model, layout, measured_rates(cluster), optimizer, seq)
     return seconds_by_kind(shape_of(model, seq), stack, rates_of(cluster, stack, layout.precision), layout, optimizer)
