@@ -1803,6 +1803,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'fsdl_course.handout.not_among': ('source/handout.html#not_among', 'fsdl_course/handout.py'),
                                      'fsdl_course.handout.notebook_bytes': ('source/handout.html#notebook_bytes', 'fsdl_course/handout.py'),
                                      'fsdl_course.handout.open_guesses': ('source/handout.html#open_guesses', 'fsdl_course/handout.py'),
+                                     'fsdl_course.handout.parsed': ('source/handout.html#parsed', 'fsdl_course/handout.py'),
                                      'fsdl_course.handout.put': ('source/handout.html#put', 'fsdl_course/handout.py'),
                                      'fsdl_course.handout.read_notebook': ('source/handout.html#read_notebook', 'fsdl_course/handout.py'),
                                      'fsdl_course.handout.solution': ('source/handout.html#solution', 'fsdl_course/handout.py'),
