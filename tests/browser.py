@@ -1,7 +1,11 @@
 """Headless Chromium for the tests that need a real browser."""
 import contextlib
 import shutil
+import socket
+import subprocess
 import threading
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -66,3 +70,35 @@ def served(folder: Path) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running(command: list[str], port: int, log: Path, environment: dict[str, str], answers: str | None = None) -> Iterator[str]:
+    "The address of a server that `command` starts beside `log`, into which it prints. It is there when the path `answers` is (None: when the port is open)."
+    with log.open("w") as output:
+        server = subprocess.Popen(command, cwd=log.parent, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        until = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(OSError):
+                if answers is None:
+                    socket.create_connection(("127.0.0.1", port), timeout=2).close()
+                else:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}{answers}", timeout=2).close()
+                break
+            assert server.poll() is None and time.monotonic() < until, f"the server did not start:\n{log.read_text()[-3000:]}"
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        try:
+            server.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()

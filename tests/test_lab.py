@@ -3,16 +3,13 @@ import contextlib
 import json
 import os
 import re
-import socket
-import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import Watched, chromium
+from browser import Watched, chromium, free_port, running
 
 from fsdl_course.handout import exercises
 from tools.docs import NOTEBOOKS
@@ -47,36 +44,14 @@ def lesson() -> Path:
     return found
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
 @contextlib.contextmanager
 def jupyterlab(folder: Path, settings: Path, log: Path, environment: dict[str, str]) -> Iterator[str]:
     "The address of the JupyterLab that the course's own command starts in `folder`; its output goes to `log`."
     port = free_port()
     command = [sys.executable, "-m", "fsdl_course", "lab", str(folder), "--no-browser", "--expose-app-in-browser", "--ip=127.0.0.1", f"--port={port}"]
     command += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password="]
-    with log.open("w") as output:
-        server = subprocess.Popen(command, cwd=log.parent, env=environment | {"JUPYTERLAB_SETTINGS_DIR": str(settings)}, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            until = time.monotonic() + 60
-            while True:
-                with contextlib.suppress(OSError):
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=2).close()
-                    break
-                assert server.poll() is None and time.monotonic() < until, f"JupyterLab did not start:\n{log.read_text()[-3000:]}"
-                time.sleep(0.2)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            try:
-                server.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
+    with running(command, port, log, environment | {"JUPYTERLAB_SETTINGS_DIR": str(settings)}, "/api") as base:
+        yield base
 
 
 def wait_for_run(page, limit: float) -> list[dict]:
