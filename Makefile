@@ -33,7 +33,12 @@ EXTRAS_PY := $(EXTRAS)/bin/python
 EXTRAS_PIP := $(EXTRAS_PY) -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt
 EXTRAS_READY := $(EXTRAS)/.ready-$(shell cat pyproject.toml constraints.txt extras/torchvision_operators.py 2>/dev/null | cksum | cut -d' ' -f1)
 
-.PHONY: extras help lab test test-all test-slow test-lessons test-frameworks test-trackers test-clusters test-peers lessons export check docs bench bench-peers clean setup asked-python peers constraints
+# The tools that write lock files, which pin versions of their own (chapter 5)
+LOCKERS := .venv-lockers
+LOCKERS_PY := $(LOCKERS)/bin/python
+LOCKERS_READY := $(LOCKERS)/.ready
+
+.PHONY: lockers extras help lab test test-all test-slow test-lessons test-frameworks test-trackers test-clusters test-peers lessons export check docs bench bench-peers clean setup asked-python peers constraints
 
 help: ## What can be made
 	@echo "make lab           copy the lessons into ./$(DIR) and open them in JupyterLab"
@@ -54,6 +59,7 @@ help: ## What can be made
 	@echo "make docs          build the site into _docs/"
 	@echo "make bench         run benchmarks/*.py (ARGS=--save keeps the results and draws them)"
 	@echo "make extras        JAX, TensorFlow, Keras, fastai, ONNX, other trackers and clusters' clients in $(EXTRAS) (once)"
+	@echo "make lockers       pip, uv, pip-tools and Poetry, for the lesson on environments, in $(LOCKERS) (once; 0.2 GB, a minute)"
 	@echo "make test-frameworks  train the same network in each framework, and compare the weights"
 	@echo "make test-clusters    start a real SLURM of 20 nodes on this machine, and hold the simulated scheduler to it (Linux, root)"
 	@echo "make test-trackers    log the same rows with each tracker, break things, and count what can be read (with the whole table, 5 to 10 minutes)"
@@ -91,7 +97,7 @@ $(READY): | $(PY) asked-python
 	touch $@; \
 	echo "  done"
 
-$(PY) $(PEERS_PY) $(EXTRAS_PY):
+$(PY) $(PEERS_PY) $(EXTRAS_PY) $(LOCKERS_PY):
 	@$(STRICT) \
 	python=""; for candidate in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
 	  if command -v $$candidate >/dev/null && $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then python=$$candidate; break; fi; \
@@ -139,7 +145,7 @@ test-trackers: extras
 	@$(if $(ARGS),,$(EXTRAS_PY) benchmarks/tracking.py --faults)
 
 # Debian's SLURM, whose daemons the tests start for themselves in a temporary folder, and stop
-test-clusters: extras
+test-clusters: extras lockers
 	@$(STRICT) \
 	export PATH="$$PATH:/usr/sbin:/usr/local/sbin"; \
 	if ! { command -v slurmctld && command -v slurmd && command -v sbatch; } >/dev/null; then \
@@ -180,6 +186,13 @@ $(EXTRAS_READY): | $(EXTRAS_PY)
 	rm -f $(EXTRAS)/.stopped; \
 	touch $@; \
 	echo "  done"
+
+lockers: $(LOCKERS_READY) ## The tools that write lock files
+
+$(LOCKERS_READY): | $(LOCKERS_PY)
+	@echo "Installing pip, uv, pip-tools and Poetry into $(LOCKERS), once"
+	@$(LOCKERS_PY) -m pip install $(QUIET) --disable-pip-version-check --upgrade "pip>=26.1" "uv>=0.8" "pip-tools>=7.5" "poetry>=2.1"
+	@touch $@
 
 peers: $(PEERS_READY) ## DeepSpeed, FairScale and Horovod
 

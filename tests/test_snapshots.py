@@ -2,7 +2,9 @@
 import copy
 import json
 import math
+import platform
 import subprocess
+import sys
 
 import pytest
 
@@ -87,7 +89,9 @@ def test_a_snapshot_is_plain_and_holds_what_it_says(tmp_path, monkeypatch):
     text = json.dumps(found)
     assert json.loads(text) == found and "0123456789abcdef" not in text
     assert found["packages"]["numpy"] == numpy.__version__ and found["threads"]["torch"] == torch.get_num_threads()
-    assert found["machine"]["cores"] >= 1 and found["code"] is None
+    assert found["machine"]["cores"] >= 1 and found["code"] is None and found["build"]["torch"] == torch.__version__ and found["build"]["kernels"]
+    if sys.platform == "linux" and platform.machine() == "x86_64":
+        assert "sse4_2" in found["machine"]["features"] and found["machine"]["libc"] and found["machine"]["distribution"]
 
 
 def test_differences_are_found_key_by_key():

@@ -93,7 +93,7 @@ def factors(calls: tuple[Call, Call], environments: tuple[dict, dict], top: Path
         found.append(Factor("untracked", *(code.get("untracked", {}) for code in codes), "of files that git doesn't know, only hashes were recorded"))
     for kind, name, why in (
         ("variables", "variable", None), ("threads", "threads", None), ("packages", "package", "another version would have to be installed"),
-        ("machine", "machine", "it takes the other machine"), ("python", "python", "it takes the other Python"),
+        ("machine", "machine", "it takes the other machine"), ("build", "build", "it takes the other build of PyTorch"), ("python", "python", "it takes the other Python"),
     ):  # fmt: skip
         pair = [{kind: each.get(kind)} for each in environments]
         found += [Factor(path.replace(kind, name, 1).replace(".", " ", 1), one, other, why) for path, (one, other) in differs(*pair).items()]
