@@ -20,6 +20,7 @@ GROUND = {
     "ledger": {"arguments", "units", "spec", "schedules"},
     "snapshots": {"arguments"},
     "differences": set(),
+    "disks": set(),
     "diverge": {"arguments", "units", "spec", "ledger", "schedules", "pictures"},
 }
 KNOWN_BY_ALL = set(GROUND)

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from fsdl_course.parallel.links import all_reduce_seconds, private_network, rate_of
+from fsdl_course.parallel.links import all_reduce_seconds, private_network, rate_of, turn
 from fsdl_course.parallel.processes import RankError, launch
 
 
@@ -73,6 +73,19 @@ def test_results_are_the_same_and_nothing_is_left():
     while networks() - before and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not networks() - before
+
+
+@cable
+def test_a_rank_turns_the_link_for_all():
+    def work():
+        quick = all_reduce_seconds(1_000_000)
+        if dist.get_rank() == 1:
+            turn("100 Mbit/s")
+        dist.barrier()
+        return quick, all_reduce_seconds(1_000_000)
+
+    for quick, slow in launch(work, 2, link="10 Gbit/s"):
+        assert slow > 0.8 * 2e6 / rate_of("100 Mbit/s") > 4 * quick
 
 
 @cable

@@ -113,6 +113,7 @@ def test_a_run_may_be_resumed_on_another_number_of_ranks(tmp_path):
     assert resumed.difference(whole) <= 1e-10
 
 
+# %% ../nbs/source/parallel/training.ipynb #4b591468
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     train(MINI, PAIR, steps=2, checkpoint=tmp_path)
     with pytest.raises(ValueError, match="trained with lr = 0.001, and this run has 0.01"):
@@ -123,6 +124,19 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         train(MINI, PAIR, steps=4, resume=tmp_path / "nowhere")
     with pytest.raises(ValueError, match="checkpoint: .* has step-000002 already"):
         train(MINI, PAIR, steps=4, checkpoint=tmp_path, every=2)
+
+
+def test_a_run_gets_past_the_step_whose_checkpoint_was_torn(tmp_path):
+    whole = train(MINI, PAIR, steps=4, checkpoint=tmp_path, every=2)
+    (torn := next((tmp_path / "step-000004").glob("*.distcp"))).write_bytes(b"torn")
+    with pytest.raises(ValueError, match="has step-000004 already"):  # it would begin anew, so nothing is touched
+        train(MINI, PAIR, steps=4, checkpoint=tmp_path, every=4)
+    with pytest.warns(UserWarning, match="step-000004 is damaged and in the way"):
+        again = train(MINI, PAIR, steps=4, resume=tmp_path, checkpoint=tmp_path, every=2)
+    assert again.losses == whole.losses and is_whole(tmp_path / "step-000004")
+    assert next(tmp_path.glob(f"step-000004.damaged-*/{torn.name}")).read_bytes() == b"torn"
+    with pytest.raises(ValueError, match="has step-000004 already"):
+        train(MINI, PAIR, steps=6, resume=tmp_path / "step-000002", checkpoint=tmp_path, every=2)
 
 
 def test_the_latest_whole_checkpoint_is_found_among_others(tmp_path):

@@ -186,12 +186,21 @@ def saved_buffers(worker: Any) -> dict[str, torch.Tensor]:
 
 # %% ../../nbs/source/parallel/checkpoint.ipynb #976ba41b
 def write_states(worker: Any, folder: Path) -> None:
-    "Let every rank write what it holds into `folder`, which must not be there yet. What several ranks hold, the one that has least to write so far writes."
+    """Let every rank write what it holds into `folder`, which must not be there yet. What several ranks hold, the one that has least to write so far writes.
+
+    Raises OSError where the system would not write, such as for a full disk, and not the pages that PyTorch says about it.
+    """
     states = state_dict(worker)
     if not worker.giver() or (worker.cuts and worker.here.tp):
         for name in saved_buffers(worker):  # those of the first rank count
             del states["model"][name]
-    dcp.save(states, storage_writer=dcp.FileSystemWriter(folder, overwrite=False))
+    try:
+        dcp.save(states, storage_writer=dcp.FileSystemWriter(folder, overwrite=False))
+    except dcp.CheckpointException as error:
+        for cause, _ in error.failures.values():
+            if isinstance(cause, OSError) and cause.errno:
+                raise OSError(cause.errno, f"the checkpoint {folder.name.partition('.')[0]} could not be written: {cause.strerror}") from None
+        raise
 
 
 def read_states(worker: Any, folder: Path) -> None:

@@ -267,12 +267,21 @@ def due(job: Job, step: int) -> bool:
 
 
 def refuse_overwriting(job: Job, first: int) -> None:
-    "Raise ValueError if the folder for checkpoints holds some of the steps that this run, which begins after `first` steps, is going to save."
+    """Raise ValueError if the folder for checkpoints holds some of the steps that this run, which begins after `first` steps, is going to save.
+
+    A run that goes on in the same folder renames damaged ones, with a warning: otherwise it could never get past the step whose checkpoint was torn.
+    """
     if job.checkpoint is None:
         return
     there = [path for step, path in checkpoints(job.checkpoint).items() if first < step <= job.steps and due(job, step)]
-    if there:
-        raise ValueError(f"checkpoint: {job.checkpoint} has {there[0].name} already; give another folder, or resume from the latest in this one")
+    goes_on = job.resume is not None and job.resume.parent == job.checkpoint
+    kept = [path for path in there if not goes_on or is_whole(path)]
+    if kept:
+        raise ValueError(f"checkpoint: {job.checkpoint} has {kept[0].name} already; give another folder, or resume from the latest in this one")
+    for path in there:
+        aside = path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}")
+        path.rename(aside)
+        warnings.warn(f"checkpoint: {path.name} is damaged and in the way of the one that this run will save; it is {aside.name} now", stacklevel=3)
 
 # %% ../../nbs/source/parallel/training.ipynb #8445e044
 class History:

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TRACKERS', 'QUIET', 'CALL', 'OFFLINE', 'FAULTS', 'WAIT', 'SIZE', 'PAUSE', 'COMPLAINT', 'NAMES', 'Kept', 'by_step',
            'sound', 'numbers', 'OwnJournal', 'Wandb', 'TensorBoard', 'Mlflow', 'Comet', 'Neptune', 'Trackio', 'needs',
-           'version', 'kept', 'example_rows', 'write', 'rows_back', 'Trial', 'namespaces', 'faketime', 'tear',
-           'try_fault', 'Trials', 'try_faults', 'Costs', 'costs', 'Moved', 'differences', 'move', 'bring']
+           'version', 'kept', 'example_rows', 'write', 'rows_back', 'Trial', 'faketime', 'tear', 'try_fault', 'Trials',
+           'try_faults', 'Costs', 'costs', 'Moved', 'differences', 'move', 'bring']
 
 # %% ../../nbs/source/tracking/trackers.ipynb #a6b31431
 import atexit
@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import one_of, whole
+from ..disks import can_make_disk, fill, on_a_disk
 from ..snapshots import same
 from ..spec import html_table, text_table
 from .journal import is_open, read
@@ -392,9 +393,7 @@ def example_rows(count: int = 200) -> list[dict]:
 def _fill(folder: Path, spec: dict) -> None:
     "Leave no room: on the folder's disk, or in the files of this process and its children."
     if spec["disk"]:
-        with open(folder / "ballast", "wb", buffering=0) as ballast, contextlib.suppress(OSError):
-            while True:
-                ballast.write(bytes(4096))
+        fill(folder)
     else:
         import psutil
         import resource
@@ -556,14 +555,6 @@ class Trial:
     how: str = ""
 
 
-def namespaces() -> bool:
-    "Whether this process may make a mount namespace with a disk of its own."
-    if not (sys.platform == "linux" and shutil.which("unshare")):
-        return False
-    with tempfile.TemporaryDirectory() as folder:
-        return subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True).returncode == 0
-
-
 def faketime() -> Path | None:
     "libfaketime, which gives a process a clock that can be set without touching the machine's (Debian: `apt install faketime`), or None."
     return next((path for place in ("/usr/lib", "/usr/local/lib", "/opt/homebrew/lib") for path in sorted(Path(place).glob("**/faketime/libfaketime.so.1"))), None)
@@ -575,12 +566,6 @@ def tear(path: Path | str, count: int = 7) -> None:
         file.truncate(max(0, Path(path).stat().st_size - count))
 
 # %% ../../nbs/source/tracking/trackers.ipynb #e63ee7f9
-def _on_a_disk(folder: Path, out: Path, options: str) -> list[str]:
-    "The words before a command that give it a small disk of its own at `folder`, and keep a copy of what is on it in `out`."
-    script = f'mount -t tmpfs -o size={SIZE} tmpfs "$1" && {{ {options}; }}; folder=$1 out=$2; shift 2; "$@"; status=$?; rm -f "$folder/ballast"; cp -a "$folder/." "$out"; exit $status'
-    return ["unshare", "-rm", "sh", "-c", script, "sh", str(folder), str(out)]
-
-
 def _with_a_clock(scratch: Path) -> list[str]:
     "The words before a command that give it a wall clock which a file sets; the clock that counts seconds stays true, as it does when a real clock is set."
     (scratch / "clock").write_text("+0")
@@ -625,7 +610,7 @@ def try_fault(tracker: str, fault: str, rows: Sequence[Mapping] | None = None, c
     if not hasattr(os, "killpg"):
         raise NotImplementedError("try_fault: this system has no signals that stop and kill, as Linux and macOS have")
     rows, config = [dict(row) for row in (example_rows() if rows is None else rows)], dict(config or {"lr": 0.1})
-    disk = namespaces() if disk is None and fault in ("full", "readonly") else bool(disk)
+    disk = can_make_disk() if disk is None and fault in ("full", "readonly") else bool(disk)
     if fault == "readonly" and not disk and os.geteuid() == 0:
         raise NotImplementedError("readonly: root writes to folders that are read-only, and this machine allows no mount namespace")
     if fault == "clock" and faketime() is None:
@@ -635,7 +620,7 @@ def try_fault(tracker: str, fault: str, rows: Sequence[Mapping] | None = None, c
         folder.mkdir()
         if fault in ("full", "readonly") and disk:
             (scratch / "copy").mkdir()
-            around = _on_a_disk(folder, scratch / "copy", 'mount -o remount,ro "$1"' if fault == "readonly" else ":")
+            around = on_a_disk(folder, scratch / "copy", SIZE, 'mount -o remount,ro "$1"' if fault == "readonly" else ":")
         elif fault == "readonly":
             folder.chmod(0o555)
         elif fault == "clock":
