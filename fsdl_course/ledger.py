@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .arguments import one_of, whole
-from .spec import PRECISIONS, Layout, Transformer, html_table, stage_layers
+from .spec import PRECISIONS, WIDE_PRECISIONS, Layout, Transformer, html_table, stage_layers
 from .units import bytes_text
 
 # %% ../nbs/source/ledger.ipynb #f961906e
@@ -349,7 +349,7 @@ def traffic(model: Transformer, layout=Layout(), *, units: Iterable[int] | None 
             part = sum(shard(unit, n) for unit in units)
         else:
             part = buffer_part(model, layout, share, n) * (1 - one_buffer) + shard(elements, n) * one_buffer
-        one = dp_bytes(elements, n, layout.zero, layout.micro_batches, gradients=size.gradients, parameters=size.parameters, part=part)
+        one = dp_bytes(elements, n, layout.zero, layout.micro_batches, gradients=size.gradients, parameters=size.on_the_way, part=part)
         if place == "last" and units is None:
             fewer = (layout.zero >= 2) * (layout.micro_batches - final_norm_sums(model, layout))
             one = one - fewer * (n - 1) * shard(model.parts["final norm"], n) * size.gradients
@@ -423,7 +423,7 @@ def activations(model: Transformer, layout=Layout(), *, seq: int | None = None, 
     """
     if model.experts > 1:
         raise ValueError(f"activations: experts must be 1, not {model.experts}: what experts keep depends on the routing")
-    one_of("activations", "precision", layout.precision, [name for name in PRECISIONS if name != "autocast"])
+    one_of("activations", "precision", layout.precision, [name for name in WIDE_PRECISIONS if name != "autocast"])
     seq = model.seq if seq is None else whole("activations", "seq", seq)
     if seq > model.seq:
         raise ValueError(f"activations: seq must be at most the model's {model.seq}, not {seq}")

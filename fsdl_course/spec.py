@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['HELPERS', 'POSITIONS', 'NORMS', 'ACTIVATIONS', 'DERIVED', 'MODELS', 'SCHEDULES', 'RECOMPUTE', 'OFFLOAD',
-           'LAYOUT_NUMBERS', 'PRECISIONS', 'NETWORKS', 'PODS', 'LATENCIES', 'html_table', 'text_table', 'short_repr',
-           'Named', 'nearest', 'helper', 'Transformer', 'derived', 'refuse_model', 'layer_parts', 'norm_parameters',
-           'parameter_parts', 'active_parameters', 'tensor_shapes', 'model_table', 'flops_per_token', 'Precision',
-           'Layout', 'layout_table', 'micro_batches_for', 'refuse_layout', 'misfits', 'stage_layers', 'Device',
-           'data_rows', 'devices', 'find_device', 'Link', 'default_link', 'default_network', 'cluster_default',
-           'Cluster', 'cluster_table']
+           'LAYOUT_NUMBERS', 'PRECISIONS', 'WIDE_PRECISIONS', 'NETWORKS', 'PODS', 'LATENCIES', 'html_table',
+           'text_table', 'short_repr', 'Named', 'nearest', 'helper', 'Transformer', 'derived', 'refuse_model',
+           'layer_parts', 'norm_parameters', 'parameter_parts', 'active_parameters', 'tensor_shapes', 'model_table',
+           'flops_per_token', 'Precision', 'Layout', 'layout_table', 'micro_batches_for', 'refuse_layout', 'misfits',
+           'stage_layers', 'Device', 'data_rows', 'devices', 'find_device', 'Link', 'default_link', 'default_network',
+           'cluster_default', 'Cluster', 'cluster_table']
 
 # %% ../nbs/source/spec.ipynb #3b978473
 import csv
@@ -341,12 +341,21 @@ LAYOUT_NUMBERS = ("dp", "tp", "pp", "cp", "ep", "zero", "micro_batch", "micro_ba
 # %% ../nbs/source/spec.ipynb #be8c8a5c
 @dataclass(frozen=True)
 class Precision:
-    "Bytes per element of each kind of tensor. `master`: a full-precision copy of the weights, kept with the optimizer."
+    """Bytes per element of each kind of tensor. `master`: a full-precision copy of the weights, kept with the optimizer.
+
+    products: the format of the layers' matrix products where it has fewer bits than `compute`, "" where it is `compute`; inputs: bytes per element of
+    what such a product keeps of its input for the backward pass; sent: those of a parameter on its way between ranks, where not as `parameters`. Attention, norms, the head and the loss stay in `compute`.
+    """
     parameters: int
     gradients: int
     master: int
     moments: int
     compute: int
+    products: str = ""
+    inputs: float | None = None
+    sent: int | None = None
+
+    on_the_way = property(lambda self: self.parameters if self.sent is None else self.sent, doc="Bytes of a parameter on its way between ranks.")
 
 # %% ../nbs/source/spec.ipynb #3888b8bb
 PRECISIONS = Named({
@@ -356,7 +365,16 @@ PRECISIONS = Named({
     "autocast": Precision(4, 4, 0, 4, 2),            # 32-bit states, 16-bit arithmetic and activations
     "mixed": Precision(2, 2, 4, 4, 2),               # the ZeRO paper's 2 + 2 + 12 (arXiv:1910.02054, section 3.1)
     "mixed-fp32-grads": Precision(2, 4, 4, 4, 2),    # Megatron-LM's 18 bytes: 16-bit weights, 32-bit gradients
+    # Products of the layers in fewer bits, as Megatron-Bridge's performance recipes have them: gradients are summed in 16 bits. Weights lie there twice, as they are
+    # read forward and backward: 8 bits each; NVFP4 keeps 16-bit weights besides its two copies of 4. Scales of blocks (a few percent) are left out.
+    "fp8": Precision(2, 2, 4, 4, 2, "fp8", 1, 1),
+    "mxfp8": Precision(2, 2, 4, 4, 2, "mxfp8", 1),
+    "nvfp4": Precision(3, 2, 4, 4, 2, "nvfp4", 0.5, 2),
 })
+
+# %% ../nbs/source/spec.ipynb #1ccd13fb
+# Those whose products have as many bits as the rest: what `train` may run, and what every stack can express
+WIDE_PRECISIONS = tuple(name for name, precision in PRECISIONS.items() if not precision.products)
 
 # %% ../nbs/source/spec.ipynb #62f3d8b5
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -506,7 +524,7 @@ class Device:
     """One accelerator as its spec sheet has it: bytes, bytes/s, dense FLOP/s (no sparsity), watts, US dollars an hour.
 
     None is for what the sheet doesn't say, or the device can't do. A vendor's "80 GB" of memory are GiB. `tensor16`: the 16-bit rate,
-    with 32-bit accumulation where the sheet has both. `link`: bytes/s to its neighbours, both directions together.
+    with 32-bit accumulation where the sheet has both; `fp8` and `fp4`: the 8-bit and the 4-bit one. `link`: bytes/s to its neighbours, both directions together.
     """
     name: str
     memory: int
@@ -515,6 +533,7 @@ class Device:
     tf32: float | None = None
     tensor16: float | None = None
     fp8: float | None = None
+    fp4: float | None = None
     has_bf16: bool = False
     link: float | None = None
     link_kind: str = ""
@@ -551,6 +570,7 @@ def devices() -> dict[str, Device]:
             name=row["name"], memory=int(float(row["mem_gb"]) * 2**30), bandwidth=number(row["mem_bw_gbs"], 1e9),
             float32=number(row["fp32_tflops"], 1e12), tf32=number(row["tf32_dense_tflops"], 1e12),
             tensor16=number(row["fp16_bf16_dense_tflops"], 1e12), fp8=number(row["fp8_dense_tflops"], 1e12),
+            fp4=number(row["fp4_dense_tflops"], 1e12),
             has_bf16=row["has_bf16"] == "1", link=number(row["interconnect_gbs_bidir"], 1e9), link_kind=row["interconnect"],
             watts=number(row["tdp_w"]), price=number(row["usd_per_hour"]), arch=row["arch"], year=int(row["year"]),
             source=row["source"], note=row["note"],

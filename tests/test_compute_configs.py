@@ -32,7 +32,20 @@ from fsdl_course.compute.configs import (
     words_table,
     yaml_text,
 )
-from fsdl_course.spec import ACTIVATIONS, MODELS, NORMS, OFFLOAD, POSITIONS, PRECISIONS, RECOMPUTE, SCHEDULES, Layout, Transformer, stage_layers
+from fsdl_course.spec import (
+    ACTIVATIONS,
+    MODELS,
+    NORMS,
+    OFFLOAD,
+    POSITIONS,
+    PRECISIONS,
+    RECOMPUTE,
+    SCHEDULES,
+    WIDE_PRECISIONS,
+    Layout,
+    Transformer,
+    stage_layers,
+)
 
 
 # %% ../nbs/source/compute/configs.ipynb #34c69ca2
@@ -74,7 +87,7 @@ def test_each_stack_expresses_more_than_the_plain_case():
     for _ in range(4000):
         schedule = rng.choice(SCHEDULES)
         layout = Layout(dp=2, pp=rng.choice((1, 2)) if schedule != "interleaved" else 2, zero=rng.randrange(4), micro_batches=4, schedule=schedule, virtual_stages=1 + (schedule == "interleaved"),
-                        recompute=rng.choice(RECOMPUTE), offload=rng.choice(OFFLOAD), precision=rng.choice(list(PRECISIONS)))
+                        recompute=rng.choice(RECOMPUTE), offload=rng.choice(OFFLOAD), precision=rng.choice(WIDE_PRECISIONS))
         for stack in STACK_FORMS:
             if not can(stack, layout, WIDE):
                 for name, values in seen[stack].items():
@@ -94,6 +107,7 @@ def test_each_stack_expresses_more_than_the_plain_case():
     ("deepspeed", Layout(dp=2, recompute="selective"), "recompute 'selective'"),
     ("megatron", Layout(pp=2, micro_batches=2, schedule="zb_h1"), "schedule 'zb_h1'"),
     ("megatron", Layout(dp=2, precision="autocast"), "precision 'autocast'"),
+    ("megatron", Layout(dp=2, precision="fp8"), "precision 'fp8'"),
     ("torchtitan", Layout(pp=2, micro_batches=2, schedule="zb_h1"), "schedule 'zb_h1'"),
     ("torchtitan", Layout(dp=2, zero=1), "zero 1"),
     ("torchtitan", Layout(zero=3), "zero 3"),

@@ -42,7 +42,7 @@ def test_terms_add_up_and_name_their_sources():
 def test_stacks_are_chosen_by_what_people_use():
     names = [stack_for(layout, Cluster(device, 8)).name for layout, device in (
         (Layout(dp=8, zero=3), "H100 SXM"), (Layout(dp=8), "H100 SXM"), (Layout(dp=4, tp=2, zero=3), "H100 SXM"), (Layout(dp=8, zero=3), "TPU v5p"))]
-    assert names == ["fsdp", "megatron-core", "megatron-core", "maxtext"]
+    assert names == ["fsdp", "megatron-core", "megatron-core", "maxtext"] and stack_for(Layout(dp=8, zero=3, precision="fp8"), H100S).name == "megatron-core"
 
 
 def test_a_sweep_is_many_estimates():

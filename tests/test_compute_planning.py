@@ -217,6 +217,15 @@ def test_tables_and_pictures():
     assert [time_text(1 / 144), time_text(1.5), time_text(3), time_text(1000)] == ["10 minutes", "36 hours", "3 days", "2.74 years"]
 
 
+# %% ../nbs/source/compute/planning.ipynb #206d63e7
+def test_who_has_no_eight_bit_products_sells_none():
+    a100, h100 = (Cluster(name, 64, price=1.0) for name in ("A100 80GB SXM", "H100 SXM"))
+    found = plan(MODELS["llama-2-7b"], tokens=1e10, clusters=[a100, h100], precision="fp8")
+    assert {row.cluster.device.name for row in found.rows} == {"H100 SXM"} and {(row.layout.precision, row.stack.name) for row in found.rows} == {("fp8", "megatron-core")}
+    with pytest.raises(ValueError, match="plan: precision 'mxfp8': none of the machines has it.*came with Blackwell"):
+        plan(MODELS["llama-2-7b"], tokens=1e10, clusters=[a100, h100], precision="mxfp8")
+
+
 # %% ../nbs/source/compute/planning.ipynb #d3d5ad48
 def test_the_nearest_miss_has_numbers():
     big = MODELS["llama-2-13b"]

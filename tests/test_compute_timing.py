@@ -18,16 +18,17 @@ def seconds(layout, stack="megatron", model=GPT, cluster=NODES, **more):
     return step_seconds(model, layout, cluster, stack, **more)
 
 
-@pytest.mark.parametrize("stack", ["megatron", "megatron-deepspeed", "deepspeed-zero3", "fsdp", "maxtext"])
+@pytest.mark.parametrize("stack", ["megatron", "megatron-core", "megatron-deepspeed", "deepspeed-zero3", "fsdp", "maxtext"])
 def test_arrays_give_what_numbers_give(stack):
     np = pytest.importorskip("numpy")
     rng = np.random.default_rng(1)
     rows = {"dp": 2 ** rng.integers(0, 6, 300), "tp": 2 ** rng.integers(0, 4, 300), "pp": 2 ** rng.integers(0, 4, 300), "cp": 2 ** rng.integers(0, 2, 300),
             "zero": rng.integers(0, 4, 300), "micro_batch": rng.integers(1, 5, 300), "micro_batches": rng.integers(1, 9, 300)}
-    for fixed in ({"recompute": "full", "precision": "mixed"}, {"schedule": "zb_h1"}, {"schedule": "naive", "recompute": "selective"}, {"offload": "all"}, {"offload": "optimizer"}):
-        found = seconds(many(**rows, **fixed), stack)
+    for fixed in ({"recompute": "full", "precision": "mixed"}, {"schedule": "zb_h1"}, {"schedule": "naive", "recompute": "selective"}, {"offload": "all"}, {"offload": "optimizer"}, *[{"precision": "fp8"}] * (stack == "megatron-core")):
+        cluster = Cluster("H100 SXM", 4096) if stack == "megatron-core" else NODES
+        found = seconds(many(**rows, **fixed), stack, cluster=cluster)
         for place in range(0, 300, 7):
-            one = seconds(Layout(**{name: int(values[place]) for name, values in rows.items()}, **fixed), stack)
+            one = seconds(Layout(**{name: int(values[place]) for name, values in rows.items()}, **fixed), stack, cluster=cluster)
             for kind in one:
                 value = found[kind] if np.ndim(found[kind]) == 0 else found[kind][place]
                 assert value == pytest.approx(one[kind], rel=1e-9, abs=1e-15), (kind, place, fixed)
@@ -79,6 +80,55 @@ def test_bad_shapes_cost_and_assumptions_are_there_for_every_device():
 
     for name, device in devices().items():
         assert seconds(Layout(dp=8, precision="mixed"), model=MODELS["gpt2"], cluster=Cluster(name, 8)).total > 0, name
+
+
+# %% ../nbs/source/compute/timing.ipynb #db1bda66
+H100S, GB200S = Cluster("H100 SXM", 4096), Cluster("GB200 (per GPU)", 4096)
+CORE = STACKS["megatron-core"]
+
+
+def core(layout, cluster=H100S, model=MODELS["llama-3-70b"], **changes):
+    return seconds(layout, dataclasses.replace(CORE, **changes), model, cluster)
+
+
+def test_what_todays_megatron_hides_is_not_waited_for():
+    wide = Layout(dp=2, tp=4, pp=4, zero=1, micro_batches=16, virtual_stages=5, schedule="interleaved", sequence_parallel=True, precision="mixed")
+    now = core(wide)
+    assert now["tp"] == pytest.approx((1 - CORE.hidden) * core(wide, hidden=0.0)["tp"])
+    # Only the 3 hops that fill and the 3 that drain are waited for, of 2 x (16 x 5 + 3); without chunks every hop is
+    assert now["pp"] == pytest.approx(core(wide, hidden_hops=False)["pp"] * 3 / 83)
+    alone = wide.replace(virtual_stages=1, schedule="1f1b")
+    assert core(alone)["pp"] == core(alone, hidden_hops=False)["pp"]
+    # Unfused, 16 x 20 layers' gradients are read twice and written once, and a gated block moves 8 numbers for each inner one instead of 3, forward and 1.5 times backward
+    layer = 8192 * (2 * 8192 + 2 * 1024 + 3 * 28_672) / 4
+    sums, inner = 6 * layer, 8192 * 5 * 28_672 / 4 * 2.5 * 2
+    more = 16 * 20 * (sums + inner) / (3.35e12 * 0.8) * (1 + 5 * CORE.straggle)
+    assert core(wide, fused=False)["compute"] - now["compute"] == pytest.approx(more, rel=1e-3)
+    assert core(wide)["compute"] == pytest.approx(core(wide, straggle=0.0)["compute"] * (1 + 5 * CORE.straggle), rel=2e-2)
+    alone, many_more = (core(Layout(dp=n, zero=1, precision="mixed"), straggle=0.01) for n in (1, 1024))
+    assert many_more["compute"] == pytest.approx(1.1 * alone["compute"])
+
+
+def test_fewer_bits_make_products_faster_and_nothing_else():
+    layout = Layout(tp=4, pp=8, dp=2, zero=1, micro_batches=128, virtual_stages=5, schedule="interleaved", sequence_parallel=True, precision="mixed")
+    wide, narrow = core(layout), core(layout.replace(precision="fp8"))
+    assert wide["tp"] == narrow["tp"] and 1.25 < wide.total / narrow.total < 1.6  # attention, head and vectors stay as they were
+    ends = core(layout.replace(precision="fp8"), narrow={"fp8": 1e9})["compute"] + 128 * 10 * 6 * 8192 * 8192 * (2 * 8192 + 2 * 1024 + 3 * 28_672) / 4 / (1978.9e12 * 0.727) * (1 + 6 * CORE.straggle)
+    assert core(layout.replace(precision="fp8"), narrow={"fp8": 1.0})["compute"] == pytest.approx(ends, rel=1e-3)
+    by_precision = [core(layout.replace(precision=name), GB200S).total for name in ("mixed", "fp8", "mxfp8", "nvfp4")]
+    assert by_precision == sorted(by_precision, reverse=True)
+    gathered = [core(Layout(dp=64, zero=3, precision=name), GB200S, exposed=1.0)["dp"] for name in ("mixed", "mxfp8", "fp8")]
+    assert gathered[0] == gathered[1] and gathered[2] == pytest.approx(gathered[0] * 4 / 6, rel=0.01)  # FP8 weights are gathered as they are used, a byte each, twice
+
+
+def test_what_has_no_narrow_products_says_why():
+    for cluster, precision, why in ((H100S, "mxfp8", "came with Blackwell"), (H100S, "nvfp4", "no 4-bit rate"), (NODES, "fp8", "no 8-bit rate")):
+        with pytest.raises(ValueError, match=f"estimate: cluster: .*{why}"):
+            core(Layout(precision=precision), cluster)
+    with pytest.raises(ValueError, match="stack 'megatron' has no precision 'fp8'; megatron-core, torchtitan has it"):
+        seconds(Layout(precision="fp8"), "megatron", cluster=H100S)
+    with pytest.raises(ValueError, match="stack 'torchtitan' has no precision 'nvfp4'; megatron-core has it"):
+        seconds(Layout(precision="nvfp4"), "torchtitan", cluster=GB200S)
 
 
 # %% ../nbs/source/compute/timing.ipynb #6765ef75

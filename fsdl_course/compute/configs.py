@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..arguments import amount, one_of, whole
-from ..spec import Layout, Transformer, data_rows, html_table, nearest, stage_layers
+from ..spec import WIDE_PRECISIONS, Layout, Transformer, data_rows, html_table, nearest, stage_layers
 
 # %% ../../nbs/source/compute/configs.ipynb #061650a6
 @dataclass(frozen=True)
@@ -293,6 +293,8 @@ def to(layout: Layout, stack: str, model: Transformer | None = None, *, per_node
         if not isinstance(model, Transformer):
             raise ValueError(f"to: model must be a Transformer, not {model!r}")
         layout.check(model)
+    if layout.precision not in WIDE_PRECISIONS:
+        raise ValueError(f"to: {stack} can't express precision {layout.precision!r} here: its settings for it are not written yet (here are: {', '.join(WIDE_PRECISIONS)})")
     found = STACK_FORMS[stack].write(Job(layout, model, whole("to", "per_node", per_node), max_norm, script))
     if read(stack, found) != layout:  # nothing may be lost on the way
         raise ValueError(f"to: {stack} can't express all of {layout!r}; it would train {read(stack, found)!r}")

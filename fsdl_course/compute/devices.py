@@ -37,6 +37,7 @@ FIELDS = {
     "tf32": ("tf32_dense_tflops", "TF32", "TFLOP/s", 1e12),
     "tensor16": ("fp16_bf16_dense_tflops", "16-bit", "TFLOP/s", 1e12),
     "fp8": ("fp8_dense_tflops", "8-bit", "TFLOP/s", 1e12),
+    "fp4": ("fp4_dense_tflops", "4-bit", "TFLOP/s", 1e12),
     "link": ("interconnect_gbs_bidir", "link, both ways", "GB/s", 1e9),
     "watts": ("tdp_w", "power", "W", 1),
     "price": ("usd_per_hour", "price", "USD/h", 1),

@@ -16,17 +16,18 @@ from .runs import run_band
 from .stacks import STACKS, Stack, find_stack
 from .timing import peak_rate, step_seconds
 from ..ledger import Record, Tally, many, traffic
-from ..spec import Cluster, Layout, Transformer, html_table
+from ..spec import WIDE_PRECISIONS, Cluster, Layout, Transformer, html_table
 from ..units import bytes_text
 
 # %% ../../nbs/source/compute/estimating.ipynb #315eda5a
 def stack_for(layout: Layout, cluster: Cluster) -> Stack:
-    "The stack that people use for such a job: MaxText on TPUs, this course's on a CPU, torch FSDP for ZeRO-3 alone, else Megatron-core."
+    "The stack that people use for such a job: MaxText on TPUs, this course's on a CPU, torch FSDP for ZeRO-3 alone in 16 bits, else Megatron-core."
     if cluster.device.arch == "TPU":
         return STACKS["maxtext"]
     if cluster.device.arch == "CPU":
         return STACKS["course"]
-    return STACKS["fsdp" if layout.zero == 3 and layout.tp * layout.pp == 1 else "megatron-core"]
+    alone = layout.zero == 3 and layout.tp * layout.pp == 1 and layout.precision in WIDE_PRECISIONS
+    return STACKS["fsdp" if alone else "megatron-core"]
 
 # %% ../../nbs/source/compute/estimating.ipynb #1f5b3aa5
 DAY = 86_400  # seconds

@@ -14,7 +14,7 @@ import functools
 from typing import NamedTuple
 
 from ..arguments import one_of, whole
-from .stacks import STACKS, Stack, find_stack
+from .stacks import STACKS, Stack, find_stack, refuse_narrow
 from fsdl_course.ledger import (
     OPTIMIZERS,
     Share,
@@ -76,17 +76,20 @@ def kept_bytes(model: Transformer, stack: Stack, precision: str, recompute: str,
 
     Korthikanti et al. (arXiv:2205.05198, section 4): a layer of width h with a heads keeps 34 h + 5 a seq bytes of each token in 16 bits with dropout and unfused attention.
     Here by part, for grouped queries, gated and expert feed-forwards as well; flash attention keeps a log-sum-exp in place of the scores.
+    What goes into a product with fewer bits is kept with as many; what attention and norms need stays in 16 bits.
     """
-    e, h = PRECISIONS[precision].compute, model.hidden
+    e, h, narrow = PRECISIONS[precision].compute, model.hidden, PRECISIONS[precision].inputs
+    into_product, out_again = (e, 0) if narrow is None else (narrow, narrow)  # attention's answer is kept by attention, and once more by the product behind it
     queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
     sharers = 1 if isinstance(sequence_parallel, int) and not sequence_parallel else tp * sequence_parallel + (1 - sequence_parallel)
     into = 2 if model.gated else 1
-    norms = 4 * h * e + 2 * h * stack.dropout                                 # both norms: in and out; the masks of two dropouts, a byte each
-    inner = (into + (model.activation != "relu" or model.gated)) * model.ffn * e  # what goes into the activation, and what comes out
+    norms = 2 * h * (e + into_product) + 2 * h * stack.dropout                # both norms: in and out; the masks of two dropouts, a byte each
+    out = model.activation != "relu" or model.gated or narrow is not None
+    inner = (into * e + out * into_product) * model.ffn                       # what goes into the activation, and what comes out
     if model.experts > 1:                                                     # tokens are copied to top_k experts, whose answers are weighed
-        norms, inner = norms + 2 * model.top_k * h * e + 4 * model.experts, inner * model.top_k
+        norms, inner = norms + model.top_k * h * (e + into_product) + 4 * model.experts, inner * model.top_k
     core = model.heads * (4 if stack.attention == "flash" else seq * (e + stack.dropout * (1 + e)))
-    everything = norms / sharers + ((2 * queries + 2 * keys) * e + inner + core) / tp
+    everything = norms / sharers + ((2 * queries + 2 * keys) * e + queries * out_again + inner + core) / tp
     first, last = 8 + (model.embedding_norm * h * e + stack.dropout * h) / sharers, 2 * h * e / sharers
     if recompute == "none":
         return Kept(everything, 0, first, last)
@@ -312,6 +315,7 @@ def peak_memory(model: Transformer, layout=Layout(), stack: Stack | str = "megat
     """
     stack = find_stack("peak_memory", stack)
     seq = refuse_job(model, layout, optimizer, seq)
+    refuse_narrow(stack, PRECISIONS[layout.precision].products)
     if stack.exact:
         return course_memory(model, layout, optimizer, seq)
     job = describe(model, layout, stack, optimizer, seq)

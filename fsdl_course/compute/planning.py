@@ -7,11 +7,11 @@ __all__ = ['MOST_MICRO_BATCH', 'MOST_TP', 'MOST_DEVICES', 'DECIDED', 'CHUNK', 'D
            'batch_for', 'divisors', 'stage_counts', 'few', 'Space', 'Shape', 'shapes', 'chunk_counts', 'within',
            'refuse_only', 'worth_it', 'blocks', 'block_of', 'Found', 'rounded', 'pareto', 'Kind', 'in_chunks',
            'numbers', 'tables', 'search_arrays', 'quickest', 'least_recomputation', 'search_pruned', 'search',
-           'least_memory', 'Seller', 'seller_of', 'sellers_in_catalogue', 'sellers_of', 'spaces_of', 'Planned',
-           'layout_text', 'Plans', 'plan', 'Choice', 'found_plans', 'told_after', 'order_of', 'best_of', 'run_factor',
-           'question_text', 'shares_text', 'step_text', 'binding', 'explain', 'lacks', 'neighbours', 'misses',
-           'variations', 'every_layout', 'Change', 'Advice', 'why_slow', 'advised', 'losses_of', 'predicted_changes',
-           'counted_changes', 'waiting']
+           'least_memory', 'Seller', 'seller_of', 'sellers_in_catalogue', 'sellers_of', 'able_sellers', 'spaces_of',
+           'Planned', 'layout_text', 'Plans', 'plan', 'Choice', 'found_plans', 'told_after', 'order_of', 'best_of',
+           'run_factor', 'question_text', 'shares_text', 'step_text', 'binding', 'explain', 'lacks', 'neighbours',
+           'misses', 'variations', 'every_layout', 'Change', 'Advice', 'why_slow', 'advised', 'losses_of',
+           'predicted_changes', 'counted_changes', 'waiting']
 
 # %% ../../nbs/source/compute/planning.ipynb #9e42a617
 import functools
@@ -30,10 +30,10 @@ from .estimating import Estimate, estimate, stack_for
 from .memory import peak_memory, usable_memory
 from .prices import Offer, catalogue
 from .stacks import Stack, find_stack
-from .timing import rates_of, step_seconds
+from .timing import peak_rate, rates_of, step_seconds
 from ..ledger import OPTIMIZERS, Record, Tally, doublings, many, traffic
 from ..pictures import Picture, chart
-from ..spec import PRECISIONS, RECOMPUTE, SCHEDULES, Cluster, Layout, Transformer, html_table
+from ..spec import PRECISIONS, RECOMPUTE, SCHEDULES, WIDE_PRECISIONS, Cluster, Layout, Transformer, html_table
 from ..units import bytes_text, count_text
 
 from ..units import time_text, usd
@@ -345,7 +345,7 @@ def quickest(space: Space, kind: Kind, shape: Shape, stack: Stack) -> float:
     "Seconds that a step takes at least: the layers' own products at the stack's best rate, on the deepest stage, and the bubble of what is left; without traffic or recomputation."
     model, rates = space.model, rates_of(kind.cluster, stack, space.precision)
     matrices = 2 * model.head_dim * (model.heads + model.kv_heads) + (3 if model.gated else 2) * model.ffn * model.top_k
-    layer = 6 * model.hidden * matrices * shape.micro_batch * space.seq / shape.tp / rates.matmul
+    layer = 6 * model.hidden * matrices * shape.micro_batch * space.seq / shape.tp / rates.narrow
     deepest = -(-model.layers // shape.pp)
     waits = 0 if "zb_h1" in space.schedules else (model.layers - deepest) / shape.virtual_stages
     return layer * (shape.micro_batches * deepest + waits)
@@ -469,6 +469,23 @@ def sellers_of(clusters, gpus: int | None, spot: bool) -> list[Seller]:
         if not isinstance(source, Offer) or (source.spot if spot else source.on_demand) is None or source.device is None:
             raise ValueError(f"plan: clusters must be Clusters with a price, or Offers with a {'spot' if spot else 'on-demand'} price and a known device, not {source!r}")
     return [seller_of(source, gpus, spot) for source in sources]
+
+# %% ../../nbs/source/compute/planning.ipynb #51ea1e3b
+def able_sellers(sellers: list[Seller], precision: str) -> list[Seller]:
+    "Those whose devices have a rate for a precision under 16 bits; all for any other. ValueError, with the reason for the last one, where none has."
+    if precision in WIDE_PRECISIONS:
+        return sellers
+    able, why = [], ""
+    for seller in sellers:
+        try:
+            peak_rate(seller.kind.cluster.device, precision)
+        except ValueError as error:
+            why = str(error).removeprefix("estimate: ")
+        else:
+            able.append(seller)
+    if not able:
+        raise ValueError(f"plan: precision {precision!r}: none of the machines has it. {why}")
+    return able
 
 # %% ../../nbs/source/compute/planning.ipynb #1e46695a
 def spaces_of(sellers: list[Seller], model: Transformer, batch: int, seq: int, optimizer: str, precision: str, only: tuple, stack: Stack | None) -> dict:
@@ -611,7 +628,7 @@ def plan(
     one_of("plan", "spot", spot, (True, False))
     chosen = None if stack is None else find_stack("plan", stack)
     job = model, batch, seq, optimizer, precision, refuse_only(only), chosen
-    return found_plans(sellers_of(clusters, gpus, spot), job, tokens, limits, whole("plan", "top", top), progress)
+    return found_plans(able_sellers(sellers_of(clusters, gpus, spot), precision), job, tokens, limits, whole("plan", "top", top), progress)
 
 # %% ../../nbs/source/compute/planning.ipynb #64d00646
 class Choice(NamedTuple):

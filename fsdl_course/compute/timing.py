@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['ASSUMED_MATMUL', 'ASSUMED_FLASH', 'ASSUMED_REACH', 'ASSUMED_FLASH_REACH', 'STREAM', 'BACKWARD_PASSES',
-           'FLASH_BACKWARD', 'HOST', 'HOST_PCIE3', 'HOST_UPDATE', 'OPERATIONS', 'Shape', 'shape_of', 'Rates',
-           'peak_rate', 'reached', 'rates_of', 'one', 'smaller', 'uneven_cost', 'product_seconds', 'attention_seconds',
-           'passing_seconds', 'summing_seconds', 'head_seconds', 'way', 'tensor_seconds', 'context_seconds',
-           'expert_seconds', 'hop_seconds', 'bubble_share', 'replica_seconds', 'update_seconds', 'seconds_by_kind',
-           'course_seconds', 'course_attention', 'course_layer', 'course_ends', 'course_units', 'course_replicas',
-           'course_tensor', 'course_hops', 'course_update', 'Cabled', 'measured_rates', 'step_seconds']
+           'FLASH_BACKWARD', 'HOST', 'HOST_PCIE3', 'HOST_UPDATE', 'CASTS', 'BLOCK_SCALES', 'OPERATIONS', 'Shape',
+           'shape_of', 'Rates', 'peak_rate', 'narrow_peak', 'reached', 'rates_of', 'one', 'smaller', 'uneven_cost',
+           'product_seconds', 'cast_seconds', 'attention_seconds', 'passing_seconds', 'summing_seconds', 'head_seconds',
+           'way', 'tensor_seconds', 'context_seconds', 'expert_seconds', 'hop_seconds', 'bubble_share',
+           'replica_seconds', 'update_seconds', 'seconds_by_kind', 'course_seconds', 'course_attention', 'course_layer',
+           'course_ends', 'course_units', 'course_replicas', 'course_tensor', 'course_hops', 'course_update', 'Cabled',
+           'measured_rates', 'step_seconds']
 
 # %% ../../nbs/source/compute/timing.ipynb #8f5f2c3b
 import functools
@@ -18,8 +19,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ..arguments import one_of, whole
-from .stacks import Stack, find_stack
-from ..ledger import OPTIMIZERS, Tally, collective_seconds, larger, layer_activations, many
+from .stacks import Stack, find_stack, refuse_narrow
+from ..ledger import OPTIMIZERS, Tally, collective_seconds, doublings, larger, layer_activations, many
 from ..spec import PRECISIONS, Cluster, Device, Layout, Precision, Transformer, layer_parts, stage_layers
 
 # %% ../../nbs/source/compute/timing.ipynb #83689506
@@ -70,7 +71,10 @@ HOST_UPDATE = 20e9      # bytes/s of a host's memory that one device's share of 
 
 # %% ../../nbs/source/compute/timing.ipynb #bcde95a4
 class Rates(NamedTuple):
-    "What a stack reaches on a cluster: FLOP/s of large products and of flash attention; bytes/s of memory, link, network and host; seconds of latency."
+    """What a stack reaches on a cluster: FLOP/s of large products and of flash attention; bytes/s of memory, link, network and host; seconds of latency.
+
+    narrow: FLOP/s of the layers' products where a precision gives them fewer bits than the rest, else as `matmul`; cast: bytes moved for each number that becomes so narrow.
+    """
 
     matmul: float
     flash: float
@@ -81,15 +85,34 @@ class Rates(NamedTuple):
     network_latency: float
     per_node: int
     host: float
+    narrow: float
+    cast: float
 
 # %% ../../nbs/source/compute/timing.ipynb #f34e3b6d
 def peak_rate(device: Device, precision: str) -> float:
-    "The dense FLOP/s that a device's sheet promises for the arithmetic of a `Layout`'s precision. ValueError where it promises none."
-    size = PRECISIONS[precision].compute
+    "The dense FLOP/s that a device's sheet promises for the arithmetic of a `Layout`'s precision: that of most products. ValueError where it promises none."
+    size, narrow = PRECISIONS[precision].compute, PRECISIONS[precision].products
+    if narrow:
+        return narrow_peak(device, narrow)
     rate = (device.tensor16 or device.float32) if size == 2 else device.float32
     if not rate:
         raise ValueError(f"estimate: cluster: the sheet of {device.name!r} has no rate for precision {precision!r}; give a Device that has one")
     return rate / 2 if size == 8 else rate
+
+# %% ../../nbs/source/compute/timing.ipynb #60d92479
+# Bytes moved for each number that is made narrow: the largest is looked for (2, where a whole tensor has one scale), it is read (2), and written twice, as it is and transposed
+CASTS = {"fp8": 6.0, "mxfp8": 4.0, "nvfp4": 5.0}
+BLOCK_SCALES = ("Blackwell", "Blackwell Ultra", "CDNA4")  # generations whose products take a scale for each block of 32 numbers, as MXFP8 has them
+
+
+def narrow_peak(device: Device, products: str) -> float:
+    "The dense FLOP/s that a device's sheet promises for products in a format under 16 bits. ValueError, with the reason, where it has none."
+    if products == "mxfp8" and device.arch not in BLOCK_SCALES:
+        raise ValueError(f"estimate: cluster: {device.name!r} has no precision 'mxfp8': products that take a scale for each block of 32 numbers came with Blackwell; 'fp8' has one for a whole tensor")
+    rate, bits = (device.fp4, 4) if products == "nvfp4" else (device.fp8, 8)
+    if not rate:
+        raise ValueError(f"estimate: cluster: the sheet of {device.name!r} has no {bits}-bit rate for precision {products!r}; give a Device that has one")
+    return rate
 
 # %% ../../nbs/source/compute/timing.ipynb #712df164
 def reached(table: dict, device: Device, assumed: dict, otherwise: float) -> float:
@@ -100,16 +123,20 @@ def reached(table: dict, device: Device, assumed: dict, otherwise: float) -> flo
 @functools.lru_cache(maxsize=4096)
 def rates_of(cluster: Cluster, stack: Stack, precision: str) -> Rates:
     "What `stack` reaches on `cluster`, in a precision."
-    device, peak = cluster.device, peak_rate(cluster.device, precision)
+    device, products = cluster.device, PRECISIONS[precision].products
+    refuse_narrow(stack, products)
+    peak = peak_rate(device, "mixed" if products else precision)
     for name, value in (("bandwidth", device.bandwidth), ("16-bit or 32-bit rate", peak), ("memory", device.memory)):
         if not (value and 0 < value < math.inf):
             raise ValueError(f"estimate: cluster: the {name} of device {device.name!r} must be a finite number above 0, not {value!r}")
     if not max(cluster.link.latency, cluster.network.latency) < math.inf:
         raise ValueError("estimate: cluster: the latency of its link and network must be finite")
+    part = reached(stack.matmul, device, ASSUMED_MATMUL, ASSUMED_REACH)
+    narrow = peak_rate(device, precision) * stack.narrow[products] if products else peak
     return Rates(
-        peak * reached(stack.matmul, device, ASSUMED_MATMUL, ASSUMED_REACH), peak * reached(stack.flash, device, ASSUMED_FLASH, ASSUMED_FLASH_REACH),
+        peak * part, peak * reached(stack.flash, device, ASSUMED_FLASH, ASSUMED_FLASH_REACH),
         device.bandwidth * STREAM, cluster.link.bandwidth * stack.link, cluster.network.bandwidth * stack.network,
-        cluster.link.latency, cluster.network.latency, cluster.per_node, HOST.get(device.arch, HOST_PCIE3),
+        cluster.link.latency, cluster.network.latency, cluster.per_node, HOST.get(device.arch, HOST_PCIE3), narrow * part, CASTS.get(products, 0.0),
     )
 
 # %% ../../nbs/source/compute/timing.ipynb #3d3f9276
@@ -132,7 +159,8 @@ def uneven_cost(stack: Stack, size):
 def product_seconds(shape: Shape, stack: Stack, rates: Rates, layout, tokens) -> tuple:
     """Seconds of one layer's matrix products on one rank: (forward, backward, and of the latter the gradients of the weights).
 
-    A product with inner dimension k reaches k / (k + half_depth) of what large ones do, so 2 m n (k + half_depth) / rate seconds.
+    A product with inner dimension k reaches k / (k + half_depth) of what large ones do, so 2 m n (k + half_depth) / rate seconds. Its second part is there for each number
+    that comes out, in 16 bits whatever goes in.
     """
     t, h, deep, visits = layout.tp, shape.hidden, stack.half_depth, shape.top_k
     into, out, up, down = (shape.queries + 2 * shape.keys) // t, shape.queries // t, shape.up // t, shape.ffn // t
@@ -140,10 +168,19 @@ def product_seconds(shape: Shape, stack: Stack, rates: Rates, layout, tokens) ->
     attention, ffn = cost * ((into + out) * h), cost_ffn * ((up + down) * h)
     columns, rows = cost * (into + h) + cost_ffn * (up + h), cost * (out + h) + cost_ffn * (down + h)
     both = attention + ffn
-    token = tokens * (2 / rates.matmul)
+    token, over = tokens * (2 / rates.narrow), tokens * (2 / rates.matmul) * deep
     # An expert sees only its share of the tokens, so there are more, shallower products for the weights
     weights = token * both + (2 * deep / rates.matmul) * (both if one(shape.experts) else attention + ffn * (shape.experts / layout.ep / visits))
-    return token * (both + deep * columns), token * (both + deep * rows) + weights, weights
+    return token * both + over * columns, token * both + over * rows + weights, weights
+
+# %% ../../nbs/source/compute/timing.ipynb #9b8f6492
+def cast_seconds(shape: Shape, rates: Rates, layout, tokens) -> tuple:
+    "Seconds in which what goes into one layer's narrow products is made so: (forward: their inputs, backward: the gradients of their outputs)."
+    t, h = layout.tp, shape.hidden
+    inputs = 2 * h + (shape.queries + shape.ffn * shape.top_k) / t
+    outputs = 2 * h + (shape.queries + 2 * shape.keys + shape.up * shape.top_k) / t
+    each = tokens * (rates.cast / rates.memory)
+    return each * inputs, each * outputs
 
 # %% ../../nbs/source/compute/timing.ipynb #47049a32
 def attention_seconds(shape: Shape, stack: Stack, rates: Rates, layout, tokens) -> tuple:
@@ -163,7 +200,8 @@ def passing_seconds(shape: Shape, stack: Stack, rates: Rates, layout, tokens, si
     whole_vectors = stack.passes * shape.hidden
     if layout.sequence_parallel is not False:
         whole_vectors = whole_vectors / (1 + (t - 1) * layout.sequence_parallel)
-    cut = 4 * shape.top_k * shape.up + (0 if stack.attention == "flash" else 3 * shape.heads * shape.seq)
+    inner = shape.up + shape.ffn if stack.fused else 4 * shape.up
+    cut = shape.top_k * inner + (0 if stack.attention == "flash" else 3 * shape.heads * shape.seq)
     return tokens * (whole_vectors + cut / t) * (size / rates.memory)
 
 # %% ../../nbs/source/compute/timing.ipynb #6b506850
@@ -195,14 +233,14 @@ def way(rates: Rates, stride, n) -> tuple:
     return rates.link + (slow - rates.link) * across, rates.link_latency + (rates.network_latency - rates.link_latency) * across
 
 # %% ../../nbs/source/compute/timing.ipynb #22308051
-def tensor_seconds(shape: Shape, rates: Rates, layout, tokens, size):
-    "Seconds of one layer's collectives over tp for one micro-batch: halves of all-reduces, counted as in `ledger.tp_bytes`."
+def tensor_seconds(shape: Shape, stack: Stack, rates: Rates, layout, tokens, size):
+    "Seconds that one layer's collectives over tp show for one micro-batch: halves of all-reduces, counted as in `ledger.tp_bytes`."
     t = layout.tp
     if one(t):
         return 0.0
     halves = (8 + 4 * (layout.recompute == "full")) + 2 * layout.sequence_parallel
     speed, latency = way(rates, 1, t)
-    return halves * ((t - 1) / t) * (tokens * (shape.hidden * size) / speed + latency)
+    return halves * ((t - 1) / t) * (tokens * (shape.hidden * size) / speed + latency) * (1 - stack.hidden)
 
 # %% ../../nbs/source/compute/timing.ipynb #66b74d0e
 def context_seconds(shape: Shape, stack: Stack, rates: Rates, layout, tokens, size, attention):
@@ -235,7 +273,10 @@ def hop_seconds(shape: Shape, stack: Stack, rates: Rates, layout, tokens, size):
     across = layout.tp * layout.cp * layout.dp * pp > rates.per_node
     seconds_per_byte = 1 / rates.link + (1 / rates.network - 1 / rates.link) * across
     latency = rates.link_latency + (rates.network_latency - rates.link_latency) * across
-    hops = (2 * (layout.micro_batches * layout.virtual_stages + pp - 1)) * (pp > 1)
+    waits = layout.micro_batches * layout.virtual_stages
+    if stack.hidden_hops:
+        waits = waits * (layout.virtual_stages == 1)
+    hops = (2 * (waits + pp - 1)) * (pp > 1)
     return hops * (tokens * (shape.hidden * size) / sharers * seconds_per_byte + latency)
 
 # %% ../../nbs/source/compute/timing.ipynb #fb10e2a9
@@ -262,10 +303,11 @@ def replica_seconds(shape: Shape, stack: Stack, rates: Rates, layout, dense, exp
     if stack.hybrid:
         inner = smaller(n, larger(rates.per_node // t, 1))
         outer = n / inner
-    size, both = precision.gradients, precision.gradients + precision.parameters
+    sent = precision.on_the_way
+    size, both = precision.gradients, precision.gradients + sent
     third = (zero == 3) if layout.offload != "all" else 1
-    once = (zero == 0) * (2 * size) + (zero == 1) * both + (zero == 2) * (times * size + precision.parameters)
-    bytes_each = once + third * (times * (both + precision.parameters) - once)
+    once = (zero == 0) * (2 * size) + (zero == 1) * both + (zero == 2) * (times * size + sent)
+    bytes_each = once + third * (times * (both + sent) - once)
     speed, latency = way(rates, t, inner)
     travels = dense * ((inner - 1) / inner)
     if not one(shape.experts):
@@ -300,11 +342,17 @@ def seconds_by_kind(shape: Shape, stack: Stack, rates: Rates, layout, optimizer:
     forward, backward, weights = product_seconds(shape, stack, rates, layout, tokens)
     attention, attention_back = attention_seconds(shape, stack, rates, layout, tokens)
     passing = passing_seconds(shape, stack, rates, layout, tokens, size)
+    if precision.products:
+        cast, cast_back = cast_seconds(shape, rates, layout, tokens)
+        forward, backward = forward + cast, backward + cast_back
     ahead = forward + attention + passing + stack.launch
-    back = backward + attention_back + BACKWARD_PASSES * passing + summing_seconds(shape, rates, layout, precision) + stack.launch
+    back = backward + attention_back + BACKWARD_PASSES * passing
+    if not stack.fused:
+        back = back + summing_seconds(shape, rates, layout, precision)
+    back = back + stack.launch
     if layout.recompute != "none":
         back = back + (ahead if full else attention if stack.selective == "attention" else forward / 2 + passing)
-    tensor, expert = tensor_seconds(shape, rates, layout, tokens, size), expert_seconds(shape, rates, layout, tokens, size)
+    tensor, expert = tensor_seconds(shape, stack, rates, layout, tokens, size), expert_seconds(shape, rates, layout, tokens, size)
     context = context_seconds(shape, stack, rates, layout, tokens, size, attention)
     between = tensor + context + expert
     layer, head = ahead + back + between, head_seconds(shape, stack, rates, layout, tokens, size)
@@ -323,8 +371,11 @@ def seconds_by_kind(shape: Shape, stack: Stack, rates: Rates, layout, optimizer:
     shown = travel - (1 - stack.exposed) * smaller(travel, window)
     update = update_seconds(stack, rates, layout, dense + experts, third, precision, optimizer)
     many_layers = times * depth
+    work = times * slow
+    if stack.straggle:
+        work = work * (1 + stack.straggle * doublings(layout.dp * layout.tp * pp * layout.cp))
     return Tally(
-        compute=times * slow - many_layers * between, dp=shown, tp=many_layers * tensor, pp=hop_seconds(shape, stack, rates, layout, tokens, size),
+        compute=work - many_layers * between, dp=shown, tp=many_layers * tensor, pp=hop_seconds(shape, stack, rates, layout, tokens, size),
         cp=many_layers * context, ep=many_layers * expert, bubble=bubble, optimizer=update,
     )
 

@@ -19,7 +19,7 @@ from .planning import batch_for, layout_text, plan
 from .prices import catalogue
 from .stacks import STACKS
 from ..pictures import chart, stacked_bars
-from ..spec import MODELS, PRECISIONS, RECOMPUTE, Layout, devices, html_table
+from ..spec import MODELS, RECOMPUTE, WIDE_PRECISIONS, Layout, devices, html_table
 from ..units import bytes_text, time_text, usd
 from ..widgets import Explorer, control, drawn, note
 
@@ -168,7 +168,7 @@ def memory_explorer() -> Explorer:
         "micro_batch": control(pick, "micro-batch (seqs)", 1, "sequences at a time", options=POWERS[:7]),
         "micro_batches": control(pick, "micro-batches a step", 1, "how many before the optimizer's step", options=POWERS),
         "recompute": control(choose, "recompute", "none", "what is computed again for the backward pass", options=RECOMPUTE),
-        "precision": control(choose, "precision", "autocast", "bytes of each kind of tensor", options=[name for name in PRECISIONS if name != "float64"]),
+        "precision": control(choose, "precision", "autocast", "bytes of each kind of tensor", options=[name for name in WIDE_PRECISIONS if name != "float64"]),
     }, memory_view)
 
 # %% ../../nbs/source/compute/widgets.ipynb #cf8a512e
