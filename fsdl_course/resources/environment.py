@@ -63,7 +63,7 @@ _EFFECTS = {
     "machine.cores": (False, "speed; results where sums are cut by cores"),
     "machine.memory": (False, "whether it fits"),
     "machine": (False, "seldom results; note it"),
-    "build": (False, "results: the same version, built otherwise"),
+    "build": (False, "results: other code of the same version runs"),
     "threads": (False, "results: sums are cut into other parts"),
     "variables": (False, "results or speed, as the variable says"),
     "command": (False, "what was asked for"),

@@ -141,7 +141,7 @@ def _answer(self: Index, path: str, accept: str) -> tuple[int, str, bytes]:
         links = "".join(f'<a href="{html.escape(one["url"])}#sha256={one["hashes"]["sha256"]}">{html.escape(one["filename"])}</a><br>' for one in page["files"])
         return 200, "text/html", f"<!DOCTYPE html><html><body>{links}</body></html>".encode()
     filename = parts[1].removesuffix(".metadata") if len(parts) == 2 and parts[0] == "files" else ""
-    # As on PyPI, a file can be had while its project's page is gone; what was removed can't
+    # A quarantine takes the page away. A file's own address still answers, until the file is removed
     if filename in self._files and not (filename in self._removed and self._removed[filename] <= when(self.now)):
         made = self._files[filename][1]
         return 200, "application/octet-stream", made.metadata.encode() if parts[1] != filename else made.content
