@@ -7,8 +7,8 @@ __all__ = ['SUMS', 'tensor_bytes', 'held', 'one_step', 'ReplicaWorker', 'checksu
            'sync_folder', 'damage', 'contradiction', 'is_whole', 'checkpoints', 'find_checkpoint', 'remove_leftovers',
            'locked', 'load_checkpoint', 'due', 'refuse_overwriting', 'History', 'digest', 'make_worker', 'start',
            'save', 'Reporter', 'run_rank', 'axis_of', 'seconds_of', 'waits_of', 'spans_of', 'in_the_bubble',
-           'with_bubble', 'middle', 'agree', 'joined', 'put_together', 'refuse_spread', 'refuse', 'tell', 'measured',
-           'reading_along', 'train']
+           'with_bubble', 'middle', 'agree', 'joined', 'put_together', 'refuse_spread', 'refuse', 'refuse_by_its_past',
+           'started', 'tell', 'measured', 'reading_along', 'train']
 
 # %% ../../nbs/source/parallel/training.ipynb #1bf4a47e
 import contextlib
@@ -27,6 +27,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from ..ledger import Tally
 from ..models import SavedForBackward, watched
 from .collectives import Messages, all_gather, record
 from .data import DataParallel
+from .elsewhere import World, follow, lead, world
 from .identity import Evidence
 from .jobs import DTYPES, OPTIMIZERS, Job, Worker, kept_and_stepped, make_optimizer, micro_batches, summed_cross_entropy
 from .measure import Clock, Measurement, Timeline
@@ -407,7 +409,7 @@ def run_rank(job: Job) -> dict[str, Any]:
     first, history = start(job, worker)
     steps, memory, notes = [], Tally(), {}
     notes |= {first: states_held(worker)} if first in job.watch else {}
-    reporter = None if job.report is None else Reporter(job.report, rank)
+    reporter = Reporter(job.report, rank) if job.report and job.report.parent.is_dir() else None  # a rank on another machine has nobody to tell
     for step in range(first, job.steps):
         batch = evidence.batch(step, note=due(job, step + 1))
         dist.barrier()  # a step begins together, so that waiting for a rank's data is not taken for slow links
@@ -594,6 +596,25 @@ def refuse(job: Job, device: str) -> None:
         raise ValueError(f"device must be 'cpu', not {device!r}: train's own collectives run between CPU processes")
 
 # %% ../../nbs/source/parallel/training.ipynb #a6ccc3c6
+def refuse_by_its_past(job: Job) -> None:
+    "Raise ValueError for what can't be after the checkpoint that a job resumes: steps that are done, a step to watch before it, one that is saved already. Leftovers are removed."
+    first = 0 if job.resume is None else load_checkpoint(job)["step"]
+    if job.watch and job.watch[0] < first:
+        raise ValueError(f"train: watch must be from {first} on, the step from which this run goes on, not {job.watch[0]}")
+    refuse_overwriting(job, first)
+    remove_leftovers(job.checkpoint)
+
+
+def started(layout: Layout, link: str | float | None) -> World | None:
+    "Which rank this process is, if somebody else has started it as a rank. Raises ValueError if so many ranks can't run the layout, or for a link, which only `launch` can make."
+    here = world()
+    if here is not None and here.size != getattr(layout, "world_size", here.size):
+        raise ValueError(f"layout: {layout} takes {layout.world_size} ranks, and {here.size} were started (WORLD_SIZE of the environment)")
+    if here is not None and link is not None:
+        raise ValueError(f"link must be left out where somebody else has started the ranks, not {link!r}: they have their own network")
+    return here
+
+
 def tell(track: Any, what: str, *values: Any) -> None:
     "Call a method of the tracker, if it has it."
     if callable(getattr(track, what, None)):
@@ -677,7 +698,7 @@ def train(
     every: int | None = None,
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = summed_cross_entropy,
     bucket_bytes: float = float("inf"), overlap: bool = False, timeout: float | None = None, threads: int | None = None, watch: int | Iterable[int] = (), link: str | float | None = None,
-) -> Measurement:
+) -> Measurement | None:
     """Train `model` as `layout` says, in `layout.world_size` real processes of this machine, and measure it.
 
     model: a `Transformer`, or a function that makes a module (then give `data`, and a layout that only uses dp and zero). layout: cp and ep are refused.
@@ -693,9 +714,13 @@ def train(
     bucket_bytes, overlap: see `DataParallel`. timeout: seconds without a step being done; threads: of each rank; link: the rate of the cable between ranks; see `launch`.
     watch: a step or several (the first is 1; 0 is the start) of which every tensor is kept: `measurement.watched[step]`, see `parallel.watching`.
     Raises ValueError for what cannot be done, FileNotFoundError for a missing checkpoint, and `RankError` if a rank fails.
+    In a rank that torchrun, `srun` or another launcher has started (see `parallel.elsewhere`) it starts none, and returns None on all ranks but 0; timeout is then by default 30 minutes.
     """
     threads = settings.threads if threads is None else threads  # how sums are cut, and so how they round: noted with the rest
     asked = {name: value for name, value in locals().items() if name not in ("track", "watch")}
+    here = started(layout, link)
+    if here is not None and here.rank:
+        return follow(here, timeout)
     if dtype not in (None, *DTYPES):
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     layout = layout if dtype is None else layout.replace(precision=dtype)
@@ -710,12 +735,9 @@ def train(
             resume=None if resume is None else find_checkpoint(Path(resume).resolve()),
         )
         refuse(job, device)
-        first = 0 if job.resume is None else load_checkpoint(job)["step"]
-        if job.watch and job.watch[0] < first:
-            raise ValueError(f"train: watch must be from {first} on, the step from which this run goes on, not {job.watch[0]}")
-        refuse_overwriting(job, first)
-        remove_leftovers(job.checkpoint)
+        refuse_by_its_past(job)
         tell(track, "called", train, asked)  # a run of `fsdl_course.tracking` can be made again from this
         if job.resume is not None:
             tell(track, "resumed", job.resume)
-        return measured(track, put_together(job, launch(run_rank, layout.world_size, job, timeout=timeout, threads=threads, link=link)))
+        in_ranks = partial(launch, run_rank, layout.world_size, link=link) if here is None else partial(lead, here, run_rank)
+        return measured(track, put_together(job, in_ranks(job, timeout=timeout, threads=threads)))

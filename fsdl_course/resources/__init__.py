@@ -14,6 +14,7 @@ _NAMES = {
     "locks": ["read_lock", "compare_locks", "LockError"],
     "queue": ["simulate", "Job", "Policy", "Multifactor", "Failures", "Outcome", "Scores", "random_jobs", "POLICIES"],
     "slurm": ["SlurmCluster", "SlurmError"],
+    "launching": ["submit", "Submitted", "Sending", "JobFailed", "Local", "Torchrun", "Slurm", "Ray", "Kubernetes", "Kubeflow", "SageMaker", "Determined"],
 }
 
 # %% ../../nbs/source/resources/index.ipynb #c6f2ce83
