@@ -650,7 +650,7 @@ def _end_slurm(self: Slurm, id: str, sending: Sending) -> None:
 
 Slurm.check, Slurm.send, Slurm.state, Slurm.end = _check_slurm, _send_to_slurm, _slurm_state, _end_slurm
 
-# %% ../../nbs/source/resources/launching.ipynb #b13781d4
+# %% ../../nbs/source/resources/launching.ipynb #8b7c2cc0
 def fit_on_ray(folder: Path | str, workers: int, cpus: int = 1, gpus: int = 0, restarts: int = 0, address: str | None = None) -> None:
     "Run a submitted job with Ray Train; called in a process of its own. address: of a Ray that runs; None starts one, and stops it."
     os.environ.update({"RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled"), "RAY_USAGE_STATS_ENABLED": "0", "RAY_TRAIN_V2_ENABLED": "1"})
@@ -667,7 +667,7 @@ def fit_on_ray(folder: Path | str, workers: int, cpus: int = 1, gpus: int = 0, r
         try:
             ray.init(address=address, include_dashboard=False, **private)
             break
-        except Exception:  # Ray gives its own parts 30 s to start, which a busy machine may not meet
+        except Exception:  # Ray gives its own parts 15 and 30 s to start, which a very busy machine may not meet
             ray.shutdown()
             if not left:
                 raise
