@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/fit_stacks.py [stack ...]
 
-Stacks: "nvidia" (Megatron-LM, DeepSpeed and FSDP of 2021 to 2024), "megatron-core", "maxtext"; default all. For each: every constant with its guess, the
+Stacks: "nvidia" (Megatron-LM, DeepSpeed and FSDP of 2021 to 2024), "megatron-core", "mixtures" (of experts, on it), "maxtext"; default all. For each: every constant with its guess, the
 stored value and what the fit finds; then the errors of a step by source and device, as fitted, and with each fold left out. A fold is a section of BLOOM's
-notes, a row of Megatron-LM's tables, a fifth of llm-foundry's and MaxText's rows, and for megatron-core a whole model. Needs NumPy and SciPy.
+notes, a row of Megatron-LM's tables, a fifth of llm-foundry's and MaxText's rows, and for megatron-core and mixtures a whole model. Needs NumPy and SciPy.
 """
 import statistics
 import sys
@@ -15,6 +15,7 @@ from fsdl_course.compute.stacks import STACKS
 SETS = {
     "nvidia": lambda: validation.bloom_steps() + validation.megatron_steps() + validation.foundry_steps(),
     "megatron-core": validation.core_steps,
+    "mixtures": validation.mixture_steps,
     "maxtext": validation.maxtext_steps,
 }
 

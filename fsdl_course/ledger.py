@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['OPTIMIZERS', 'COLLECTIVES', 'KINDS', 'shard', 'larger', 'at_least', 'Tally', 'state_bytes', 'layer_elements',
-           'end_elements', 'stage_depths', 'Share', 'stage_shares', 'share_of', 'buffer_part', 'many', 'states',
-           'overhead', 'doublings', 'Collective', 'collective_bytes', 'collective_seconds', 'dp_bytes', 'tp_bytes',
-           'final_norm_sums', 'pp_bytes', 'traffic', 'norm_activations', 'layer_activations', 'norm_sharers',
-           'place_activations', 'chunk_activations', 'activations', 'alone_activations', 'copies_input', 'recomputing',
-           'before_weights', 'postponed_activations', 'stage_activations', 'value_text', 'Record', 'Row', 'Comparison',
-           'compare']
+           'block_elements', 'without_experts', 'end_elements', 'stage_depths', 'Share', 'stage_shares', 'share_of',
+           'buffer_part', 'many', 'states', 'overhead', 'doublings', 'Collective', 'collective_bytes',
+           'collective_seconds', 'dp_bytes', 'tp_bytes', 'final_norm_sums', 'pp_bytes', 'traffic', 'norm_activations',
+           'layer_activations', 'norm_sharers', 'place_activations', 'chunk_activations', 'activations',
+           'alone_activations', 'copies_input', 'recomputing', 'before_weights', 'postponed_activations',
+           'stage_activations', 'value_text', 'Record', 'Row', 'Comparison', 'compare']
 
 # %% ../nbs/source/ledger.ipynb #7d7e0ff6
 from collections.abc import Callable, Iterable
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .arguments import one_of, whole
-from .spec import PRECISIONS, WIDE_PRECISIONS, Layout, Transformer, html_table, stage_layers
+from .spec import PRECISIONS, WIDE_PRECISIONS, Layout, Transformer, html_table, layer_parts, stage_layers
 from .units import bytes_text
 
 # %% ../nbs/source/ledger.ipynb #f961906e
@@ -90,13 +90,29 @@ def layer_elements(model: Transformer, layout) -> tuple:
     "Parameters of one layer on one tp rank: (those that all ranks have alike or cut by tp, those of its experts)."
     h, t = model.hidden, layout.tp
     queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
-    split = (2 * h * queries + 2 * h * keys + model.bias * (queries + 2 * keys)) // t
-    split = split + model.bias * h + model.parts["norms"] // model.layers + model.parts["router"] // model.layers
-    into = 2 if model.gated else 1
-    expert = ((into + 1) * h * model.ffn + model.bias * into * model.ffn) // t + model.bias * h
+    parts = layer_parts(model)
+    if model.kv_rank:  # the matrices that make the small vectors are whole on every rank
+        small = h * (model.q_rank + model.kv_rank + model.rope_dim)
+        split = small + (parts["attention"] - small) // t
+    else:
+        split = (2 * h * queries + 2 * h * keys + model.bias * (queries + 2 * keys)) // t + model.bias * h
+    split = split + parts["norms"] + parts["router"]
+    expert = block_elements(model, model.ffn, t)
     if model.experts == 1:
         return split + expert, 0
-    return split, expert * (model.experts // layout.ep)
+    return split + model.shared_experts * expert, expert * (model.experts // layout.ep)
+
+
+def block_elements(model: Transformer, ffn: int, t):
+    "Parameters of one feed-forward block of a width on one of `t` tp ranks."
+    into = 2 if model.gated else 1
+    return ((into + 1) * model.hidden * ffn + model.bias * into * ffn) // t + model.bias * model.hidden
+
+
+def without_experts(model: Transformer, layout):
+    "By how many parameters on one tp rank a layer without experts has more of the dense kind than one with them."
+    mixed = model.shared_experts * block_elements(model, model.ffn, layout.tp) + layer_parts(model)["router"]
+    return block_elements(model, model.dense_ffn, layout.tp) - mixed
 
 # %% ../nbs/source/ledger.ipynb #c340aceb
 def end_elements(model: Transformer, layout) -> tuple:
@@ -129,9 +145,14 @@ def stage_shares(model: Transformer, layout) -> dict[str, Share]:
     dense, experts = layer_elements(model, layout)
     before, after = end_elements(model, layout)
     table = model.tied * (layout.pp > 1) * shard(model.vocab, layout.tp) * model.hidden
+    here, there, swap = 0, 0, 0
+    if model.dense_layers:  # the first layers have no experts; those that the first stage has no room for are the second's
+        swap = without_experts(model, layout)
+        there = larger(model.dense_layers - first, 0)
+        here = model.dense_layers - there
     return {
-        "first": Share(first, before + first * dense + after * (layout.pp == 1), first * experts, table),
-        "middle": Share(middle, middle * dense, middle * experts, 0 * table),
+        "first": Share(first, before + first * dense + here * swap + after * (layout.pp == 1), (first - here) * experts, table),
+        "middle": Share(middle, middle * dense + there * swap, (middle - there) * experts, 0 * table),
         "last": Share(last, (after + last * dense) * (layout.pp > 1), last * experts, table),
     }
 

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from fsdl_course.compute.estimating import estimate, stack_for, sweep
+from fsdl_course.compute.estimating import estimate, estimate_rows, stack_for, sweep
 from fsdl_course.compute.stacks import STACKS
 from fsdl_course.ledger import Record, compare, many
 from fsdl_course.spec import MODELS, Cluster, Layout, Transformer
@@ -42,6 +42,8 @@ def test_terms_add_up_and_name_their_sources():
 def test_stacks_are_chosen_by_what_people_use():
     names = [stack_for(layout, Cluster(device, 8)).name for layout, device in (
         (Layout(dp=8, zero=3), "H100 SXM"), (Layout(dp=8), "H100 SXM"), (Layout(dp=4, tp=2, zero=3), "H100 SXM"), (Layout(dp=8, zero=3), "TPU v5p"))]
+    unmeasured = estimate(MODELS["llama-2-7b"], Layout(dp=8, zero=3, precision="mixed"), H100S, stack="torchtitan")
+    assert [row[2] for row in estimate_rows(unmeasured)][-1].startswith("no published step") and "no published step" not in str(estimate_rows(estimate(MODELS["gpt2"], Layout(), H100S)))
     assert names == ["fsdp", "megatron-core", "megatron-core", "maxtext"] and stack_for(Layout(dp=8, zero=3, precision="fp8"), H100S).name == "megatron-core"
 
 

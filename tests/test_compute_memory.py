@@ -66,6 +66,17 @@ def test_narrow_products_keep_narrow_inputs_and_two_copies_of_weights():
             peak_memory(llama, Layout(precision="fp8"), stack)
 
 
+# %% ../nbs/source/compute/memory.ipynb #2e29d19b
+def test_latent_attention_keeps_small_vectors_and_values_of_their_own_width():
+    deepseek, core = MODELS["deepseek-v3"], STACKS["megatron-core"]
+    kept = kept_bytes(deepseek, core, "mixed", "none", 1, 0, 4096).layer
+    attention = 2 * (128 * 192 * 2 + 128 * 128 * 2) + 2 * 2 * (1536 + 512) + 4 * 128
+    block = 9 * 3 * 2048 * 2 + 2 * 8 * 7168 * 2 + 4 * 256 + 4 * 7168 * 2
+    assert kept == attention + block
+    held = peak_memory(deepseek, Layout(dp=64, pp=4, ep=64, zero=1, micro_batches=64, precision="mxfp8"), "megatron-core")
+    assert 20e9 < held["parameters"] + held["gradients"] + held["optimizer"] < 120e9
+
+
 # %% ../nbs/source/compute/memory.ipynb #4b0affdd
 def some_layouts(count, seed=0):
     "(model, layout, stack) that fit each other, of every kind."

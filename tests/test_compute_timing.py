@@ -4,9 +4,9 @@ import dataclasses
 import pytest
 
 from fsdl_course.compute.stacks import STACKS
-from fsdl_course.compute.timing import step_seconds
+from fsdl_course.compute.timing import attention_seconds, product_seconds, rates_of, shape_of, step_seconds
 from fsdl_course.ledger import many
-from fsdl_course.spec import MODELS, Cluster, Layout, Link, Transformer
+from fsdl_course.spec import MODELS, Cluster, Layout, Link, Transformer, layer_parts
 
 
 # %% ../nbs/source/compute/timing.ipynb #b7a40008
@@ -125,10 +125,69 @@ def test_what_has_no_narrow_products_says_why():
     for cluster, precision, why in ((H100S, "mxfp8", "came with Blackwell"), (H100S, "nvfp4", "no 4-bit rate"), (NODES, "fp8", "no 8-bit rate")):
         with pytest.raises(ValueError, match=f"estimate: cluster: .*{why}"):
             core(Layout(precision=precision), cluster)
-    with pytest.raises(ValueError, match="stack 'megatron' has no precision 'fp8'; megatron-core, torchtitan has it"):
+    with pytest.raises(ValueError, match="stack 'megatron' has no precision 'fp8'; megatron-core, megatron-core-graphs, torchtitan has it"):
         seconds(Layout(precision="fp8"), "megatron", cluster=H100S)
-    with pytest.raises(ValueError, match="stack 'torchtitan' has no precision 'nvfp4'; megatron-core has it"):
+    with pytest.raises(ValueError, match="stack 'torchtitan' has no precision 'nvfp4'; megatron-core, megatron-core-graphs has it"):
         seconds(Layout(precision="nvfp4"), "torchtitan", cluster=GB200S)
+
+
+# %% ../nbs/source/compute/timing.ipynb #19a9e313
+MIXTURE = MODELS["mixtral-8x7b"].replace(seq=4096, experts=64, top_k=8, ffn=2048)
+
+
+def test_a_token_is_sent_once_to_a_rank_and_once_to_a_node():
+    tokens, size = 4096, 4096 * 2
+
+    def rounds(ep, cluster, **changes):
+        stack = dataclasses.replace(CORE, link=1.0, network=1.0, hidden_experts=0.0, **changes)
+        still = dataclasses.replace(cluster, link=Link("l", 4e11, 0), network=Link("n", 5e10, 0))
+        return seconds(Layout(dp=64, ep=ep, precision="mixed"), stack, MIXTURE, still)["ep"] / (32 * 4)
+
+    # 8 ranks of a node: of 8 experts that a token visits, 8 x (1 - (7/8)^8) ranks have one; 7 of 8 of these are others
+    ranks = 8 * (1 - (7 / 8) ** 8)
+    assert rounds(8, H100S) == pytest.approx(tokens * size * ranks * 7 / 8 / 4e11)
+    # two nodes: the other one has one of the token's experts but for (1/2)^8
+    ranks = 16 * (1 - (15 / 16) ** 8)
+    assert rounds(16, H100S) == pytest.approx(tokens * size * ((1 - 0.5**8) / 5e10 + ranks * 7 / 8 / 4e11))
+    assert rounds(16, H100S, fused=False) == pytest.approx(tokens * size * (8 / 2 / 5e10 + 8 * 7 / 16 / 4e11))
+    assert rounds(64, GB200S) == pytest.approx(tokens * size * 64 * (1 - (63 / 64) ** 8) * 63 / 64 / 4e11)
+    assert rounds(1, H100S) == 0
+
+
+def test_mixtures_cost_what_they_launch_and_how_small_their_products_are():
+    layout = Layout(dp=8, ep=8, zero=1, micro_batches=4, precision="mixed")
+    told = {name: core(layout, model=MIXTURE, straggle=0.0, **changes)["compute"] for name, changes in
+            {"now": {}, "no launch": {"expert_launch": 0.0}, "large products": {"grouped": 1.0}}.items()}
+    assert told["now"] - told["no launch"] == pytest.approx(4 * 32 * 2 * CORE.expert_launch)
+    forward, backward, _ = product_seconds(shape_of(MIXTURE), dataclasses.replace(CORE, grouped=1.0), rates_of(H100S, CORE, "mixed"), layout, 4096)
+    routed = 3 * 8 * 2048 * 4096 / (3 * 8 * 2048 * 4096 + 2 * 4096 * (4096 + 1024))  # the experts' part of the products, which alone takes longer
+    assert told["now"] - told["large products"] == pytest.approx(4 * 32 * (forward + backward) * routed * (1 / CORE.grouped - 1), rel=0.05)
+    one, shared = (core(layout, model=MIXTURE.replace(top_k=k, shared_experts=s), expert_launch=0.0, grouped=1.0, straggle=0.0) for k, s in ((8, 0), (7, 1)))
+    assert one["compute"] == pytest.approx(shared["compute"], rel=0.05) and shared["ep"] < one["ep"]
+
+
+def test_latent_attention_and_narrow_heads_take_their_time():
+    deepseek = MODELS["deepseek-v3"]
+    shape, rates = shape_of(deepseek), rates_of(H100S, CORE, "mixed")
+    forward, backward, _ = product_seconds(shape, dataclasses.replace(CORE, half_depth=0.0, grouped=1.0), rates, Layout(), 1.0)
+    matrices = layer_parts(deepseek)["attention"] + 9 * 3 * 7168 * 2048
+    assert forward == pytest.approx(2 * matrices / rates.matmul) and backward == pytest.approx(2 * forward)
+    half = product_seconds(shape, dataclasses.replace(CORE, half_depth=0.0, grouped=1.0), rates, Layout(tp=2), 1.0)[0]
+    small = 7168 * (1536 + 576)  # what makes the small vectors is done by every rank
+    assert half == pytest.approx(2 * (small + (matrices - small) / 2) / rates.matmul)
+    wide, narrow = (attention_seconds(shape_of(Transformer(layers=1, hidden=4096, heads=heads, vocab=100, seq=4096)), CORE, rates, Layout(), 1.0)[0] for heads in (32, 64))
+    assert narrow / wide == pytest.approx((1 + 64 / 64) / (1 + 64 / 128)) and wide == pytest.approx(2 * 4096 * 4096 / rates.flash)
+
+
+def test_arrays_of_mixtures_give_what_numbers_give():
+    np = pytest.importorskip("numpy")
+    eps = np.array([1, 2, 8, 16, 32, 64])
+    for model in (MIXTURE, MODELS["deepseek-v3"]):
+        for stack in ("megatron-core", "megatron-core-graphs", "megatron"):
+            found = seconds(many(dp=64, ep=eps, zero=1, precision="mixed", micro_batches=2), stack, model, GB200S)
+            for place, ep in enumerate(eps):
+                one = seconds(Layout(dp=64, ep=int(ep), zero=1, precision="mixed", micro_batches=2), stack, model, GB200S)
+                assert found["ep"][place] == pytest.approx(one["ep"], rel=1e-9, abs=1e-15) and found.total[place] == pytest.approx(one.total, rel=1e-9)
 
 
 # %% ../nbs/source/compute/timing.ipynb #6765ef75

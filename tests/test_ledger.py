@@ -10,14 +10,16 @@ from fsdl_course.ledger import (
     collective_seconds,
     compare,
     doublings,
+    layer_elements,
     many,
     overhead,
+    share_of,
     stage_shares,
     state_bytes,
     states,
     traffic,
 )
-from fsdl_course.spec import MODELS, Layout, Transformer
+from fsdl_course.spec import MODELS, Layout, Transformer, layer_parts
 
 
 # %% ../nbs/source/ledger.ipynb #399940ab
@@ -76,6 +78,20 @@ def test_the_stages_together_hold_the_model_and_the_fullest_is_one_of_them(layer
     assert max(held.total for held in stages) == states(model, Layout(pp=pp)).total
     with pytest.raises(ValueError, match="stage must be one of"):
         states(model, Layout(pp=pp), stage=pp)
+
+
+# %% ../nbs/source/ledger.ipynb #dad8b2a5
+def test_layers_without_experts_and_small_vectors_are_where_they_lie():
+    model = MODELS["deepseek-v3"]
+    for pp in (1, 4, 30):
+        shares = [share_of(model, Layout(pp=pp), stage) for stage in range(pp)]
+        if pp < 30:
+            assert sum(share.dense + share.experts for share in shares) == model.parameters
+        assert shares[0].experts == max(shares[0].depth - 3, 0) * 256 * 3 * 7168 * 2048
+    assert stage_shares(model, Layout(pp=30))["middle"].experts == (3 - 1) * 256 * 3 * 7168 * 2048  # the second stage has the third of the dense layers
+    cut = layer_elements(model, Layout(tp=8))[0]
+    small, blocks = 7168 * (1536 + 576), 3 * 7168 * 2048 // 8
+    assert cut == small + (layer_parts(model)["attention"] - small) // 8 + blocks + layer_parts(model)["norms"] + 256 * 7168
 
 
 # %% ../nbs/source/ledger.ipynb #7b85d943

@@ -17,7 +17,7 @@ from fsdl_course.parallel.mesh import Mesh
 from fsdl_course.parallel.processes import launch
 from fsdl_course.parallel.text import Text
 from fsdl_course.parallel.training import find_checkpoint, is_whole, make_worker, start, train
-from fsdl_course.spec import Layout, Transformer
+from fsdl_course.spec import MODELS, Layout, Transformer
 
 
 # %% ../nbs/source/parallel/training.ipynb #577da830
@@ -207,6 +207,10 @@ def test_a_tracker_is_told_the_call_it_records():
     "wrong, says",
     [
         ({"layout": Layout(cp=2)}, "train runs cp=1 only, not cp=2"),
+        ({"model": MODELS["deepseek-v3"]}, "model: train can't run latent attention .kv_rank 512. and a mixture with shared_experts 1 and dense_layers 3 yet"),
+        ({"model": Transformer(layers=6, hidden=16, heads=2, vocab=256, seq=8), "layout": Layout(pp=2, virtual_stages=2, micro_batches=2, schedule="interleaved")},
+         "layers 6 can't be divided by pp x virtual_stages 4: train has no uneven chunks"),
+        ({"layout": Layout(precision="fp8")}, "train runs precision in .*, not 'fp8'"),
         ({"layout": Layout(precision="mixed")}, "train runs precision in .*, not 'mixed'"),
         ({"layout": Layout(dp=2, zero=1, offload="all")}, "offload 'all' on 2 ranks needs zero of 3 or more, not 1"),
         ({"model": lambda: nn.Linear(2, 2), "layout": Layout(tp=2)}, "tp must be 1 for a model that is no Transformer"),

@@ -295,6 +295,8 @@ def to(layout: Layout, stack: str, model: Transformer | None = None, *, per_node
         layout.check(model)
     if layout.precision not in WIDE_PRECISIONS:
         raise ValueError(f"to: {stack} can't express precision {layout.precision!r} here: its settings for it are not written yet (here are: {', '.join(WIDE_PRECISIONS)})")
+    if layout.virtual_stages > 1 and model is not None and model.layers % (layout.pp * layout.virtual_stages):
+        raise ValueError(f"to: {stack} can't express virtual_stages {layout.virtual_stages} of {model.layers} layers here: the embedding and the head as layers are not written yet")
     found = STACK_FORMS[stack].write(Job(layout, model, whole("to", "per_node", per_node), max_norm, script))
     if read(stack, found) != layout:  # nothing may be lost on the way
         raise ValueError(f"to: {stack} can't express all of {layout!r}; it would train {read(stack, found)!r}")

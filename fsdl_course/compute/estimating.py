@@ -103,10 +103,11 @@ class Estimate(Record):
 def ends(estimate: Estimate, side: int) -> Ends:
     """One end of an estimate's band, the good one for `side` -1, the bad one for 1.
 
-    A step: what the formulas missed on steps that they were not fitted on (`Stack.spread`). A run: that, and how whole runs differ from their steps
+    A step: what the formulas missed on steps that they were not fitted on (`Stack.spread`, or `mixture_spread`). A run: that, and how whole runs differ from their steps
     (`runs.RUN_BAND`), as independent factors.
     """
-    step, run = math.log1p(estimate.stack.spread), run_band()
+    stack, run = estimate.stack, run_band()
+    step = math.log1p(stack.spread if estimate.model.experts == 1 else stack.mixture_spread)
     factor = math.log(run.p50 / (run.p90 if side < 0 else run.p10))
     both = math.exp(side * math.hypot(step, factor))
     seconds = estimate.step * math.exp(side * step)
@@ -163,8 +164,8 @@ SECONDS = {
     "dp": ("bytes of gradients and parameters / rate of the ring, less what hides behind work", "arXiv:1910.02054, section 7; ledger.dp_bytes"),
     "tp": ("M x layers x halves of all-reduces x (n - 1) / n x bytes / rate", "arXiv:1909.08053, section 3; ledger.tp_bytes"),
     "pp": ("2 (M V + P - 1) messages between stages", "arXiv:2104.04473, section 2.2; ledger.pp_bytes"),
-    "cp": ("keys and values round a ring, less what hides behind attention; not validated", "arXiv:2310.01889"),
-    "ep": ("all-to-alls to the experts and back; not validated", "arXiv:2006.16668"),
+    "cp": ("keys and values round a ring, less what hides behind attention; hardly validated", "arXiv:2310.01889"),
+    "ep": ("all-to-alls to the experts and back, less what hides behind work", "arXiv:2006.16668; constants: validation.refit"),
     "bubble": ("a micro-batch's time on all other stages x the schedule's share", "arXiv:2104.04473, section 2.2; schedules"),
     "optimizer": ("states / bandwidth of memory", "each number is read and written once"),
 }
@@ -203,6 +204,8 @@ def estimate_rows(e: Estimate) -> list[tuple]:
         rows.append(("whole run", f"{e.days:,.3g} days", f"{low.days:,.3g} to {high.days:,.3g} days"))
     if e.money is not None:
         rows.append(("its price", f"{e.money:,.0f} USD", f"{low.money:,.0f} to {high.money:,.0f} USD"))
+    if not e.stack.steps and not e.stack.exact:
+        rows.append(("stack", e.stack.name, "no published step behind its seconds: the band is assumed"))
     return rows
 
 # %% ../../nbs/source/compute/estimating.ipynb #6dc356c3

@@ -81,15 +81,18 @@ def kept_bytes(model: Transformer, stack: Stack, precision: str, recompute: str,
     e, h, narrow = PRECISIONS[precision].compute, model.hidden, PRECISIONS[precision].inputs
     into_product, out_again = (e, 0) if narrow is None else (narrow, narrow)  # attention's answer is kept by attention, and once more by the product behind it
     queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
+    values = model.heads * model.value_dim if model.kv_rank else keys
+    answer = model.heads * model.value_dim
     sharers = 1 if isinstance(sequence_parallel, int) and not sequence_parallel else tp * sequence_parallel + (1 - sequence_parallel)
     into = 2 if model.gated else 1
     norms = 2 * h * (e + into_product) + 2 * h * stack.dropout                # both norms: in and out; the masks of two dropouts, a byte each
     out = model.activation != "relu" or model.gated or narrow is not None
     inner = (into * e + out * into_product) * model.ffn                       # what goes into the activation, and what comes out
     if model.experts > 1:                                                     # tokens are copied to top_k experts, whose answers are weighed
-        norms, inner = norms + model.top_k * h * (e + into_product) + 4 * model.experts, inner * model.top_k
+        norms, inner = norms + model.top_k * h * (e + into_product) + 4 * model.experts, inner * (model.top_k + model.shared_experts)
+    norms = norms + (model.q_rank + model.kv_rank) * (e + into_product)       # the small vectors of latent attention, before and after their norms
     core = model.heads * (4 if stack.attention == "flash" else seq * (e + stack.dropout * (1 + e)))
-    everything = norms / sharers + ((2 * queries + 2 * keys) * e + queries * out_again + inner + core) / tp
+    everything = norms / sharers + ((queries + keys + values + answer) * e + answer * out_again + inner + core) / tp
     first, last = 8 + (model.embedding_norm * h * e + stack.dropout * h) / sharers, 2 * h * e / sharers
     if recompute == "none":
         return Kept(everything, 0, first, last)
@@ -98,7 +101,7 @@ def kept_bytes(model: Transformer, stack: Stack, precision: str, recompute: str,
     elif stack.selective == "attention":
         layer = everything - core / tp
     else:                                                                     # every other product: q, v, the first of the feed-forward, and of a gated one the last
-        products = queries + keys + model.ffn * model.top_k
+        products = queries + values + model.ffn * (model.top_k + model.shared_experts)
         layer = h * e * (1 / sharers + model.gated) + ((products + queries) * e + core) / tp
         layer = smaller(layer, everything)
     return Kept(layer, everything - layer, first, last)

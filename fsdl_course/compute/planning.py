@@ -33,7 +33,7 @@ from .stacks import Stack, find_stack
 from .timing import peak_rate, rates_of, step_seconds
 from ..ledger import OPTIMIZERS, Record, Tally, doublings, many, traffic
 from ..pictures import Picture, chart
-from ..spec import PRECISIONS, RECOMPUTE, SCHEDULES, WIDE_PRECISIONS, Cluster, Layout, Transformer, html_table
+from ..spec import PRECISIONS, RECOMPUTE, SCHEDULES, WIDE_PRECISIONS, Cluster, Layout, Transformer, html_table, latent_products
 from ..units import bytes_text, count_text
 
 from ..units import time_text, usd
@@ -344,8 +344,9 @@ def search_arrays(space: Space, kind: Kind) -> tuple[Found, ...]:
 def quickest(space: Space, kind: Kind, shape: Shape, stack: Stack) -> float:
     "Seconds that a step takes at least: the layers' own products at the stack's best rate, on the deepest stage, and the bubble of what is left; without traffic or recomputation."
     model, rates = space.model, rates_of(kind.cluster, stack, space.precision)
-    matrices = 2 * model.head_dim * (model.heads + model.kv_heads) + (3 if model.gated else 2) * model.ffn * model.top_k
-    layer = 6 * model.hidden * matrices * shape.micro_batch * space.seq / shape.tp / rates.narrow
+    attention = sum(a * b for a, b in latent_products(model)) if model.kv_rank else 2 * model.hidden * model.head_dim * (model.heads + model.kv_heads)
+    matrices = attention + (3 if model.gated else 2) * model.hidden * model.ffn * (model.top_k + model.shared_experts)
+    layer = 6 * matrices * shape.micro_batch * space.seq / shape.tp / rates.narrow
     deepest = -(-model.layers // shape.pp)
     waits = 0 if "zb_h1" in space.schedules else (model.layers - deepest) / shape.virtual_stages
     return layer * (shape.micro_batches * deepest + waits)

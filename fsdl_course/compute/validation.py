@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['TABLE1_MICRO_BATCH', 'FOUNDRY_DEVICES', 'MAXTEXT', 'TPU_LINKS', 'DGXC_MODELS', 'DGX', 'BRIDGE_PRECISIONS',
-           'BRIDGE_MODELS', 'GPU_CONSTANTS', 'TPU_CONSTANTS', 'CORE_CONSTANTS', 'DRAWN', 'CORE_DRAWN', 'MEDIAN_AIMS',
-           'HEADER', 'TIME_AIMS', 'Step', 'bloom_steps', 'megatron_flops', 'megatron_step', 'megatron_steps',
-           'foundry_steps', 'maxtext_model', 'maxtext_v4', 'maxtext_steps', 'nemotron', 'dgxc_steps', 'bridge_number',
-           'misprinted', 'bridge_steps', 'core_steps', 'timed_steps', 'Group', 'grouped', 'predicted', 'Constant',
-           'constants_for', 'with_constants', 'stored', 'refit', 'folds_of', 'cross_validated', 'constant_mfu',
-           'left_out_steps', 'Line', 'Validation', 'time_lines', 'run_lines', 'memory_lines', 'validate']
+           'QWEN3_30B', 'GPT_OSS_120B', 'BRIDGE_MODELS', 'GPU_CONSTANTS', 'TPU_CONSTANTS', 'CORE_CONSTANTS',
+           'MIXTURE_CONSTANTS', 'DRAWN', 'CORE_DRAWN', 'MIXTURE_DRAWN', 'MEDIAN_AIMS', 'HEADER', 'TIME_AIMS', 'Step',
+           'bloom_steps', 'megatron_flops', 'megatron_step', 'megatron_steps', 'foundry_steps', 'maxtext_model',
+           'maxtext_v4', 'maxtext_steps', 'nemotron', 'dgxc_steps', 'bridge_number', 'misprinted', 'bridge_steps',
+           'core_steps', 'mixture_steps', 'timed_steps', 'Group', 'grouped', 'predicted', 'Constant', 'constants_for',
+           'with_constants', 'stored', 'refit', 'folds_of', 'cross_validated', 'constant_mfu', 'left_out_steps',
+           'errors_beyond', 'Line', 'Validation', 'time_lines', 'run_lines', 'memory_lines', 'validate']
 
 # %% ../../nbs/source/compute/validation.ipynb #75737c19
 import dataclasses
@@ -213,7 +214,14 @@ def dgxc_steps() -> tuple[Step, ...]:
 # %% ../../nbs/source/compute/validation.ipynb #a4d7f846
 # Words of Megatron-Bridge's tables
 BRIDGE_PRECISIONS = {"BF16": "mixed", "FP8": "fp8", "FP8-CS": "fp8", "MXFP8": "mxfp8", "FP8-MX": "mxfp8", "NVFP4": "nvfp4"}
-BRIDGE_MODELS = {"LLAMA3_70B": ("llama3-70b", MODELS["llama-3-70b"])}
+_MIXTURE = {"gated": True, "tied": False, "positions": "rotary", "norm": "rmsnorm", "activation": "silu"}
+QWEN3_30B = Transformer(layers=48, hidden=2048, heads=32, kv_heads=4, head_dim=128, ffn=768, vocab=151_936, seq=4096, experts=128, top_k=8, bias=False, **_MIXTURE)
+GPT_OSS_120B = Transformer(layers=36, hidden=2880, heads=64, kv_heads=8, head_dim=64, ffn=2880, vocab=201_088, seq=4096, experts=128, top_k=4, **_MIXTURE)
+# DeepSeek-V3 is trained with a module that predicts one token more (MTP), which is about a layer; its second pass of the head is left out
+BRIDGE_MODELS = {
+    "LLAMA3_70B": ("llama3-70b", MODELS["llama-3-70b"]), "Qwen3_30B_a3B": ("qwen3-30b-a3b", QWEN3_30B), "GPT OSS 120B": ("gpt-oss-120b", GPT_OSS_120B),
+    "DeepSeekV3": ("deepseek-v3", MODELS["deepseek-v3"].replace(layers=62)), "DeepSeekV3 (w/o MTP)": ("deepseek-v3", MODELS["deepseek-v3"]),
+}
 
 
 def bridge_number(text: str, otherwise: int) -> int:
@@ -225,7 +233,7 @@ def misprinted(row: dict[str, str]) -> bool:
     "Rows of release 26.02.01 whose layout is not that of its recipe (micro-batches of 1, 4 stages of 5 chunks); by our count one would not fit a card."
     return row["container"].startswith("26.02.01") and row["model"] == "LLAMA3_70B" and row["mbs"] == "2" and row["fsdp"] == "0"
 
-
+# %% ../../nbs/source/compute/validation.ipynb #faf6c8d1
 @functools.cache
 def bridge_steps() -> tuple[Step, ...]:
     """Steps of the throughputs that Megatron-Bridge's documentation prints, release by release. Each model is a fold.
@@ -238,27 +246,35 @@ def bridge_steps() -> tuple[Step, ...]:
         if row["model"] not in BRIDGE_MODELS or not row["precision"] or misprinted(row):
             continue
         fold, model = BRIDGE_MODELS[row["model"]]
-        tp, pp, cp, chunks = (bridge_number(row[name], 1) for name in ("tp", "pp", "cp", "vp"))
+        tp, pp, cp, chunks, ep = (bridge_number(row[name], 1) for name in ("tp", "pp", "cp", "vp", "ep"))
         count, batch, seq, precision = int(row["n_gpus"]), int(row["gbs"]), int(row["seq_len"]), BRIDGE_PRECISIONS[row["precision"]]
         layout = Layout.of(
-            global_batch=batch, dp=count // (tp * pp * cp), tp=tp, pp=pp, cp=cp, zero=3 if bridge_number(row["fsdp"], 0) else 1, micro_batch=int(row["mbs"]),
+            global_batch=batch, dp=count // (tp * pp * cp), tp=tp, pp=pp, cp=cp, ep=ep, zero=3 if bridge_number(row["fsdp"], 0) else 1, micro_batch=int(row["mbs"]),
             virtual_stages=chunks if pp > 1 else 1, schedule="interleaved" if chunks > 1 and pp > 1 else "1f1b", sequence_parallel=tp > 1, precision=precision,
         )
         device, version = DGX[row["system"]], row["container"].split(" ")[0]
-        group = f"Megatron-core {'bf16' if precision == 'mixed' else precision} {device}"
+        label = "bf16" if precision == "mixed" else precision
+        group = f"{'Mixtures, Megatron-core' if model.experts > 1 else 'Megatron-core'} {label} {device}"
+        # Release 26.06 brought graphs of a whole step and fused experts, for MXFP8 on Blackwell
+        stack = "megatron-core-graphs" if model.experts > 1 and precision == "mxfp8" and row["date"] >= "2026-06" else "megatron-core"
         seconds = batch * seq / float(row["tok_per_s_per_gpu"]) / count
-        steps.append(Step(group, f"{fold} on {count}, release {version}", model.replace(seq=seq, name=model.name), layout, Cluster(device, count), "megatron-core", seconds, fold))
+        steps.append(Step(group, f"{fold} on {count}, release {version}", model.replace(seq=seq, name=model.name), layout, Cluster(device, count), stack, seconds, fold))
     return tuple(steps)
 
-
+# %% ../../nbs/source/compute/validation.ipynb #1579edf4
 def core_steps() -> tuple[Step, ...]:
-    "Steps of today's Megatron-core."
-    return dgxc_steps() + bridge_steps()
+    "Steps of today's Megatron-core, of models without experts."
+    return dgxc_steps() + tuple(step for step in bridge_steps() if step.model.experts == 1)
+
+
+def mixture_steps() -> tuple[Step, ...]:
+    "Those of mixtures of experts."
+    return tuple(step for step in bridge_steps() if step.model.experts > 1)
 
 
 def timed_steps() -> tuple[Step, ...]:
     "Every published step that the formulas of time are held to."
-    return bloom_steps() + megatron_steps() + foundry_steps() + maxtext_steps() + core_steps()
+    return bloom_steps() + megatron_steps() + foundry_steps() + maxtext_steps() + core_steps() + mixture_steps()
 
 # %% ../../nbs/source/compute/validation.ipynb #a68ea96c
 class Group(NamedTuple):
@@ -277,13 +293,14 @@ def grouped(steps) -> list[Group]:
 
     together = {}
     for place, step in enumerate(steps):
-        together.setdefault((step.stack, step.layout.recompute, step.layout.precision, step.layout.zero), []).append(place)
+        mixture = (step.model if step.model.experts > 1 else None)
+        together.setdefault((step.stack, step.layout.recompute, step.layout.precision, step.layout.zero, mixture), []).append(place)
     groups = []
-    for (stack, recompute, precision, zero), places in together.items():
+    for (stack, recompute, precision, zero, mixture), places in together.items():
         shapes = [timing.shape_of(steps[place].model) for place in places]
-        shape = timing.Shape(*map(numpy.array, zip(*shapes)))._replace(experts=1, top_k=1)
+        shape = shapes[0] if mixture else timing.Shape(*map(numpy.array, zip(*(shape._replace(latent=0) for shape in shapes))))._replace(experts=1, top_k=1, latent=(), shared=0)
         numbers = {name: numpy.array([getattr(steps[place].layout, name) for place in places]) for name in ("dp", "tp", "pp", "micro_batch", "micro_batches", "virtual_stages")}
-        for name in ("cp", "sequence_parallel"):
+        for name in ("cp", "ep", "sequence_parallel"):
             values = [getattr(steps[place].layout, name) * 1 for place in places]
             if any(value != getattr(Layout(), name) for value in values):
                 numbers[name] = numpy.array(values)
@@ -358,13 +375,23 @@ CORE_CONSTANTS = {
     "straggle": Constant(5e-3, 1e-4, 5e-2, "of a step, for each doubling of the devices: more wait for the slowest"),
 }
 
+# %% ../../nbs/source/compute/validation.ipynb #c600a81d
+# Fitted on mixtures of experts alone, with the constants above as they are: no mixture tells of models without experts
+MIXTURE_CONSTANTS = {
+    "grouped": Constant(0.6, 0.1, 1.0, "of a product's rate, in experts: small, grouped, unevenly filled"),
+    "expert_launch megatron-core": Constant(1e-3, 1e-5, 1e-2, "seconds of a pass of such a layer besides, while the host launches its many small kernels"),
+    "hidden_experts megatron-core-graphs": Constant(0.8, 0.02, 0.98, "of the messages to and from experts, that other work hides; without graphs, none"),
+}
+
 # %% ../../nbs/source/compute/validation.ipynb #d515fcc5
 # How strongly a constant is drawn to its guess: being off by a factor of e weighs as much as this error of a whole source; more where few models tell of it
-DRAWN, CORE_DRAWN = 0.02, 0.1
+DRAWN, CORE_DRAWN, MIXTURE_DRAWN = 0.02, 0.1, 0.3
 
 # %% ../../nbs/source/compute/validation.ipynb #af28dfee
 def constants_for(steps) -> dict[str, Constant]:
     "The constants that some steps can tell of."
+    if steps[0].model.experts > 1:
+        return MIXTURE_CONSTANTS
     return {"maxtext": TPU_CONSTANTS, "megatron-core": CORE_CONSTANTS}.get(steps[0].stack, GPU_CONSTANTS)
 
 # %% ../../nbs/source/compute/validation.ipynb #7783306f
@@ -373,8 +400,8 @@ def with_constants(values: dict[str, float]) -> dict[str, Stack]:
     names = ["megatron-deepspeed", "megatron", "deepspeed-zero3", "fsdp"]
     if "passes maxtext" in values:
         names = ["maxtext"]
-    if "hidden" in values:
-        names = ["megatron-core"]
+    if "hidden" in values or "grouped" in values:
+        names = ["megatron-core", "megatron-core-graphs"]
     changes = {name: {"matmul": dict(STACKS[name].matmul), "flash": dict(STACKS[name].flash), "narrow": dict(STACKS[name].narrow)} for name in names}
     for constant, value in values.items():
         field, _, place = constant.partition(" ")
@@ -393,7 +420,7 @@ def stored(constants: dict[str, Constant]) -> dict[str, float]:
     found = {}
     for constant in constants:
         field, _, place = constant.partition(" ")
-        stack = STACKS["maxtext" if constants is TPU_CONSTANTS else "megatron-core" if constants is CORE_CONSTANTS else "fsdp"]
+        stack = STACKS["maxtext" if constants is TPU_CONSTANTS else "megatron-core" if constants in (CORE_CONSTANTS, MIXTURE_CONSTANTS) else "fsdp"]
         value = getattr(STACKS[place] if place in STACKS else stack, field)
         found[constant] = value[place] if isinstance(value, dict) else value
     return found
@@ -417,7 +444,7 @@ def refit(steps=None, *, start: dict[str, float] | None = None) -> dict[str, flo
     measured = numpy.log([step.seconds for step in steps])
     guesses, low, high = (numpy.log([getattr(constant, name) for constant in constants.values()]) for name in ("guess", "low", "high"))
 
-    drawn = CORE_DRAWN if constants is CORE_CONSTANTS else DRAWN
+    drawn = {id(CORE_CONSTANTS): CORE_DRAWN, id(MIXTURE_CONSTANTS): MIXTURE_DRAWN}.get(id(constants), DRAWN)
 
     def misses(logs):
         seconds = predicted(groups, with_constants(dict(zip(constants, numpy.exp(logs)))))
@@ -468,9 +495,29 @@ def constant_mfu(steps, **how) -> list[float]:
 def left_out_steps() -> tuple[tuple[Step, float, float], ...]:
     "(step, seconds predicted without its fold, seconds by the baseline) of every published step."
     found = []
-    for steps in (bloom_steps() + megatron_steps() + foundry_steps(), maxtext_steps(), core_steps()):
+    for steps in (bloom_steps() + megatron_steps() + foundry_steps(), maxtext_steps(), core_steps(), mixture_steps()):
         found += zip(steps, cross_validated(steps), constant_mfu(steps))
     return tuple(found)
+
+# %% ../../nbs/source/compute/validation.ipynb #835644fb
+@functools.cache
+def errors_beyond() -> dict[tuple[str, bool], list[float]]:
+    """Logarithms of predicted / measured where nothing of a row's source was fitted on, by (stack, whether mixtures of experts): what `Stack.spread` is held to.
+
+    MaxText's rows, and mixtures of experts, are of one source: there a fifth, or a whole model, is left out. Left out: Megatron-LM's paper, which alone tells of the networks of two stacks.
+    """
+    import math
+
+    dgxc = {step.name for step in dgxc_steps()}
+    sets = ((bloom_steps() + megatron_steps() + foundry_steps(), lambda step: step.group.split(" ")[0]), (core_steps(), lambda step: step.name in dgxc),
+            (maxtext_steps(), lambda step: step.fold), (mixture_steps(), lambda step: step.fold))
+    found = {}
+    for steps, fold in sets:
+        for step, seconds in zip(steps, cross_validated(steps, fold=fold)):
+            if not step.group.startswith("Megatron Table"):
+                kind = "megatron-core" if step.stack == "megatron-core-graphs" else step.stack
+                found.setdefault((kind, step.model.experts > 1), []).append(math.log(seconds / step.seconds))
+    return found
 
 # %% ../../nbs/source/compute/validation.ipynb #951d9251
 @dataclass(frozen=True)
@@ -517,7 +564,8 @@ class Validation(list):
 MEDIAN_AIMS = {
     "Megatron-core bf16 H100 SXM": 0.08, "Megatron-core bf16 GB200 (per GPU)": 0.08, "Megatron-core fp8 H100 SXM": 0.12, "Megatron-core fp8 GB200 (per GPU)": 0.12,
     "Megatron-core fp8 GB300 (per GPU)": 0.12, "Megatron-core mxfp8 GB200 (per GPU)": 0.12, "Megatron-core mxfp8 GB300 (per GPU)": 0.12,
-    "Megatron-core nvfp4 GB200 (per GPU)": 0.12, "Megatron-core nvfp4 GB300 (per GPU)": 0.12,
+    "Megatron-core nvfp4 GB200 (per GPU)": 0.12, "Megatron-core nvfp4 GB300 (per GPU)": 0.12, "Mixtures, Megatron-core bf16 H100 SXM": 0.2,
+    "Mixtures, Megatron-core bf16 GB200 (per GPU)": 0.2, "Mixtures, Megatron-core fp8 H100 SXM": 0.2, "Mixtures, Megatron-core mxfp8 GB200 (per GPU)": 0.2,
 }
 HEADER = ("", "kind", "rows", "median", "mean", "worst", "aim", "reached", "one constant MFU")
 TIME_AIMS = {"BLOOM": 0.08, "Megatron Table 1": 0.08, "Megatron Table 2": 0.08, "llm-foundry H100 SXM": 0.08, "llm-foundry A100 80GB SXM": 0.08,

@@ -50,7 +50,7 @@ from .text import BYTES
 from .watching import moments, states_held, steps_to_watch, watching
 from ..pictures import Span
 from ..settings import settings
-from ..spec import Layout, Transformer
+from ..spec import Layout, Transformer, unbuilt
 
 # %% ../../nbs/source/parallel/training.ipynb #61ef1a56
 def tensor_bytes(tensors: list[torch.Tensor]) -> int:
@@ -553,7 +553,11 @@ def put_together(job: Job, ranks: list[dict[str, Any]]) -> Measurement:
 # %% ../../nbs/source/parallel/training.ipynb #cccaa4b0
 def refuse_spread(job: Job) -> None:
     "Raise ValueError for a Transformer that cannot be spread as the layout says."
-    layout = job.layout
+    layout, chunks = job.layout, job.layout.pp * job.layout.virtual_stages
+    if unbuilt(job.model):
+        raise ValueError(f"model: train can't run {unbuilt(job.model)} yet; `estimate` and `ledger` count it")
+    if layout.virtual_stages > 1 and job.model.layers % chunks:
+        raise ValueError(f"layout: layers {job.model.layers} can't be divided by pp x virtual_stages {chunks}: train has no uneven chunks")
     if job.model.experts > 1 and layout.tp > 1:
         raise ValueError(f"layout: tp must be 1 for a mixture of {job.model.experts} experts, not {layout.tp}: train does not split experts")
     if job.loss is not summed_cross_entropy and layout.tp > 1:
