@@ -42,6 +42,8 @@ def test_terms_add_up_and_name_their_sources():
 def test_stacks_are_chosen_by_what_people_use():
     names = [stack_for(layout, Cluster(device, 8)).name for layout, device in (
         (Layout(dp=8, zero=3), "H100 SXM"), (Layout(dp=8), "H100 SXM"), (Layout(dp=4, tp=2, zero=3), "H100 SXM"), (Layout(dp=8, zero=3), "TPU v5p"))]
+    wide, usual = (estimate(MODELS[name], Layout(dp=8, ep=ep, zero=1, precision="mixed"), H100S) for name, ep in (("mixtral-8x7b", 8), ("llama-2-7b", 1)))
+    assert wide.high.seconds / wide.step == pytest.approx(1 + STACKS["megatron-core"].mixture_spread) and usual.high.seconds / usual.step == pytest.approx(1 + STACKS["megatron-core"].spread)
     unmeasured = estimate(MODELS["llama-2-7b"], Layout(dp=8, zero=3, precision="mixed"), H100S, stack="torchtitan")
     assert [row[2] for row in estimate_rows(unmeasured)][-1].startswith("no published step") and "no published step" not in str(estimate_rows(estimate(MODELS["gpt2"], Layout(), H100S)))
     assert names == ["fsdp", "megatron-core", "megatron-core", "maxtext"] and stack_for(Layout(dp=8, zero=3, precision="fp8"), H100S).name == "megatron-core"

@@ -4,7 +4,7 @@ import dataclasses
 import pytest
 
 from fsdl_course.compute.stacks import STACKS
-from fsdl_course.compute.timing import attention_seconds, product_seconds, rates_of, shape_of, step_seconds
+from fsdl_course.compute.timing import attention_seconds, passing_seconds, product_seconds, rates_of, shape_of, step_seconds
 from fsdl_course.ledger import many
 from fsdl_course.spec import MODELS, Cluster, Layout, Link, Transformer, layer_parts
 
@@ -162,6 +162,8 @@ def test_mixtures_cost_what_they_launch_and_how_small_their_products_are():
     forward, backward, _ = product_seconds(shape_of(MIXTURE), dataclasses.replace(CORE, grouped=1.0), rates_of(H100S, CORE, "mixed"), layout, 4096)
     routed = 3 * 8 * 2048 * 4096 / (3 * 8 * 2048 * 4096 + 2 * 4096 * (4096 + 1024))  # the experts' part of the products, which alone takes longer
     assert told["now"] - told["large products"] == pytest.approx(4 * 32 * (forward + backward) * routed * (1 / CORE.grouped - 1), rel=0.05)
+    vectors = 12 * 4096 + 8 * 6 * 4096 + 8 * 3 * 2048  # norms and sums, copies of tokens on their way, and a gated block's inner numbers, each once
+    assert passing_seconds(shape_of(MIXTURE), CORE, rates_of(H100S, CORE, "mixed"), Layout(), 1.0, 2) == pytest.approx(vectors * 2 / (3.35e12 * 0.8))
     one, shared = (core(layout, model=MIXTURE.replace(top_k=k, shared_experts=s), expert_launch=0.0, grouped=1.0, straggle=0.0) for k, s in ((8, 0), (7, 1)))
     assert one["compute"] == pytest.approx(shared["compute"], rel=0.05) and shared["ep"] < one["ep"]
 
