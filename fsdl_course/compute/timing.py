@@ -265,14 +265,14 @@ def way(rates: Rates, stride, n) -> tuple:
     return rates.link + (slow - rates.link) * across, rates.link_latency + (rates.network_latency - rates.link_latency) * across
 
 # %% ../../nbs/source/compute/timing.ipynb #22308051
-def tensor_seconds(shape: Shape, stack: Stack, rates: Rates, layout, tokens, size):
-    "Seconds that one layer's collectives over tp show for one micro-batch: halves of all-reduces, counted as in `ledger.tp_bytes`."
+def tensor_seconds(shape: Shape, rates: Rates, layout, tokens, size):
+    "Seconds of one layer's collectives over tp for one micro-batch: halves of all-reduces, counted as in `ledger.tp_bytes`."
     t = layout.tp
     if one(t):
         return 0.0
     halves = (8 + 4 * (layout.recompute == "full")) + 2 * layout.sequence_parallel
     speed, latency = way(rates, 1, t)
-    return halves * ((t - 1) / t) * (tokens * (shape.hidden * size) / speed + latency) * (1 - stack.hidden)
+    return halves * ((t - 1) / t) * (tokens * (shape.hidden * size) / speed + latency)
 
 # %% ../../nbs/source/compute/timing.ipynb #66b74d0e
 def context_seconds(shape: Shape, stack: Stack, rates: Rates, layout, tokens, size, attention):
@@ -395,7 +395,7 @@ def seconds_by_kind(shape: Shape, stack: Stack, rates: Rates, layout, optimizer:
         ahead, back = ahead + stack.expert_launch, back + stack.expert_launch
     if layout.recompute != "none":
         back = back + (ahead if full else attention if stack.selective == "attention" else forward / 2 + passing)
-    tensor, expert = tensor_seconds(shape, stack, rates, layout, tokens, size), expert_seconds(shape, stack, rates, layout, tokens, size)
+    tensor, expert = tensor_seconds(shape, rates, layout, tokens, size) * (1 - stack.hidden), expert_seconds(shape, stack, rates, layout, tokens, size)
     context = context_seconds(shape, stack, rates, layout, tokens, size, attention)
     between = tensor + context + expert
     layer, head = ahead + back + between, head_seconds(shape, stack, rates, layout, tokens, size)
