@@ -66,6 +66,11 @@ def test_the_weights_are_those_of_a_run_to_which_nothing_happened(tmp_path):
     assert "torn" in page and "killed" in page and "finished" in page
 
 
+def test_a_run_whose_only_checkpoint_is_torn_begins_anew(tmp_path):
+    done = endure(SMALL, Layout(dp=2), [Incident("torn checkpoint", 2)], steps=3, every=2, checkpoint=tmp_path / "drill")
+    assert [attempt.first for attempt in done.attempts] == [0, 0] and [*checkpoints(tmp_path / "drill")] == [2, 3]
+
+
 def test_what_fails_by_itself_is_told(tmp_path):
     def broken(step):
         raise LookupError("no such book")

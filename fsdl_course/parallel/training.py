@@ -271,13 +271,12 @@ def due(job: Job, step: int) -> bool:
 def refuse_overwriting(job: Job, first: int) -> None:
     """Raise ValueError if the folder for checkpoints holds some of the steps that this run, which begins after `first` steps, is going to save.
 
-    A run that goes on in the same folder renames damaged ones, with a warning: otherwise it could never get past the step whose checkpoint was torn.
+    Damaged ones are renamed, with a warning: otherwise a run that is started again could never get past the step whose checkpoint was torn.
     """
     if job.checkpoint is None:
         return
     there = [path for step, path in checkpoints(job.checkpoint).items() if first < step <= job.steps and due(job, step)]
-    goes_on = job.resume is not None and job.resume.parent == job.checkpoint
-    kept = [path for path in there if not goes_on or is_whole(path)]
+    kept = [path for path in there if is_whole(path)]
     if kept:
         raise ValueError(f"checkpoint: {job.checkpoint} has {kept[0].name} already; give another folder, or resume from the latest in this one")
     for path in there:
