@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from fsdl_course.differences import largest_difference
-from fsdl_course.parallel.faults import Fault, daly_interval, elastic, expected_goodput, young_interval
+from fsdl_course.parallel.faults import Fault, daly_interval, elastic, expected_goodput, joined, young_interval
 from fsdl_course.parallel.processes import RankError
 from fsdl_course.parallel.training import train
+from fsdl_course.pictures import Span
 from fsdl_course.spec import Layout, Transformer
 
 
@@ -59,6 +60,12 @@ def test_restarts_are_counted_and_other_runs_refused(tmp_path):
 
 
 # %% ../nbs/source/parallel/faults.ipynb #ffa20a70
+def test_neighbours_are_joined_and_nothing_else():
+    spans = [Span(0, "step", 0.0, 1.0, "0"), Span(0, "step", 1.0, 2.0, "1"), Span(0, "step", 2.0, 3.0, "2"), Span(0, "saving", 3.0, 4.0), Span(0, "step", 4.0, 5.0, "3"),
+             Span(1, "step", 5.0, 6.0, "0"), Span(1, "step", 6.5, 7.0, "1"), Span(1, "lost", 7.0, 8.0, "2")]
+    assert joined(spans) == [Span(0, "step", 0.0, 3.0, "0 to 2"), *spans[3:]] and joined([]) == [] and joined(spans[:1]) == spans[:1]
+
+
 def test_the_best_interval_is_the_one_with_the_most_goodput():
     saving, between = 60.0, 10_000.0
     best = max(range(100, 5000, 5), key=lambda interval: expected_goodput(interval, saving, between))

@@ -128,7 +128,7 @@ def tear_newest(folder: Path) -> str:
     return newest.name
 
 # %% ../../nbs/source/parallel/chaos.ipynb #50a7f9aa
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Endured(Survival):
     "A run that got to its end in spite of everything. happened: the incidents of each attempt; left_out: {kind: why it could not happen on this machine}."
 
