@@ -172,6 +172,8 @@ def code_faults(cell: dict, kind: str = "") -> list[str]:
         faults.append("a wildcard import")
     if imports and len(imports) < len(body) and not is_test(source) and marks.get("eval") != "false":
         faults.append("imports stand in one cell with other code")
+    unseen = [ast.unparse(node.value.func) for node in body[:-1] if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
+    faults += [f"what {name}() answers is not shown: it must be the cell's last line" for name in unseen if name in ("guess", "reveal", "check")]
     if kind == "lesson" and (is_test(source) or {"export", "exports", "exporti", "default_exp"} & set(marks)):
         faults.append("a lesson exports nothing and holds no tests of the package: they belong to nbs/source")
     if {"export", "exports"} & set(marks):
