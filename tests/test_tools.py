@@ -196,6 +196,7 @@ def test_a_number_that_was_shown_may_be_said():
         (py("import os\nx = os.name"), "imports stand in one cell with other code"),
         (py("from os import *"), "a wildcard import"),
         (py("reveal('bytes', 3)\nx = 1"), "what reveal() answers is not shown"),
+        (py("#| fair mean: in another style\nx = 1"), "#| fair and #| says belong to a cell with #| mutant or #| copy"),
         (py("#| export\ndef f():\n    pass"), "f is exported and has no docstring"),
         (py("print(1)"), "its output is missing"),
         (py("%%ipytest -q\ndef test_a():\n    pass"), "its output is missing"),

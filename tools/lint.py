@@ -6,6 +6,7 @@
 - exported public functions and classes without a docstring;
 - a lesson whose header promises less time or memory than was measured;
 - a lesson with plumbing in it: exported cells and tests belong to source notebooks;
+- a planted answer that a learner would get: `#| fair` or `#| says` in a cell that is neither a mutant nor a copy;
 - a lesson that departs from the form (tools/form.py), unless tools/lint.toml says that it does not have it yet.
 """
 import argparse
@@ -163,6 +164,8 @@ def code_faults(cell: dict, kind: str = "") -> list[str]:
     body_text = code(source)
     if len(body_text.split("\n")) > LONGEST_CELL:
         faults.append(f"{len(body_text.splitlines())} lines of code; {LONGEST_CELL} at most")
+    if {"fair", "says"} & set(marks) and not {"mutant", "copy"} & set(marks):
+        faults.append("#| fair and #| says belong to a cell with #| mutant or #| copy; a learner gets this one")
     try:
         body = ast.parse(body_text).body
     except SyntaxError:
