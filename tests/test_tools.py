@@ -195,7 +195,7 @@ def test_a_number_that_was_shown_may_be_said():
         (py("\n".join(f"x{i} = {i}" for i in range(61))), "61 lines of code; 60 at most"),
         (py("import os\nx = os.name"), "imports stand in one cell with other code"),
         (py("from os import *"), "a wildcard import"),
-        (py("reveal('bytes', 3)\nx = 1"), "what reveal() answers is not shown"),
+        (py("reveal('bytes', 3)\nx = 1", "3"), "what reveal() answers is not shown"),
         (py("#| fair mean: in another style\nx = 1"), "#| fair and #| says belong to a cell with #| mutant or #| copy"),
         (py("#| export\ndef f():\n    pass"), "f is exported and has no docstring"),
         (py("print(1)"), "its output is missing"),
