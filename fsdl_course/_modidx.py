@@ -3788,6 +3788,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'fsdl_course/resources/launching.py'),
                                                  'fsdl_course.resources.launching.newest': ( 'source/resources/launching.html#newest',
                                                                                              'fsdl_course/resources/launching.py'),
+                                                 'fsdl_course.resources.launching.ranks_on_each': ( 'source/resources/launching.html#ranks_on_each',
+                                                                                                    'fsdl_course/resources/launching.py'),
                                                  'fsdl_course.resources.launching.result': ( 'source/resources/launching.html#result',
                                                                                              'fsdl_course/resources/launching.py'),
                                                  'fsdl_course.resources.launching.resumed': ( 'source/resources/launching.html#resumed',

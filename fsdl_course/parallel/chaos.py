@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +177,7 @@ def _on_own_disk(call: tuple, folder: Path, size: int, scratch: Path) -> tuple:
     task, out, mounted = scratch / "task", scratch / "out", scratch / "disk"
     mounted.mkdir()
     model, layout, data, options = call
-    data = Eventful(data.data, data.incidents, data.notes, mounted, data.slow)
-    task.write_bytes(cloudpickle.dumps((model, layout, data, options | {"checkpoint": mounted})))
+    task.write_bytes(cloudpickle.dumps((model, layout, replace(data, folder=mounted), options | {"checkpoint": mounted})))
     program = "from fsdl_course.parallel.chaos import _inside; _inside()"
     ended = subprocess.run([*on_a_disk(mounted, folder, size), sys.executable, "-c", program, str(task), str(out)], capture_output=True, text=True)
     if not out.exists():

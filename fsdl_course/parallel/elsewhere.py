@@ -89,9 +89,10 @@ def lead(here: World, function: Callable, *arguments: object, timeout: float | N
     "As rank 0: have all ranks call `function(*arguments)`, and return what each returned, by rank. threads, seed: as in `launch`; timeout: see `meet`."
     call, _ = _pickled_call(function, arguments, {})
     meet(here, timeout)
-    dist.broadcast_object_list([(call, settings.threads if threads is None else threads, seed)], src=0)
+    work = call, settings.threads if threads is None else threads, seed
+    dist.broadcast_object_list([work], src=0)
     found = [b""] * here.size
-    dist.gather_object(_dumps(_work(call, settings.threads if threads is None else threads, seed)), found, dst=0)
+    dist.gather_object(_dumps(_work(*work)), found, dst=0)
     return [pickle.loads(each) for each in found]
 
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['RESULT', 'OVER', 'ATTEMPTS', 'CANCELLED', 'COMPLETE', 'TARGETS', 'Call', 'newest', 'resumed', 'run_call', 'Sending',
-           'JobFailed', 'Submitted', 'exception', 'result', 'attempts', 'logs', 'Target', 'script', 'Processes',
-           'Local', 'Torchrun', 'slurm_variables', 'SlurmTask', 'Slurm', 'fit_on_ray', 'Ray', 'Kubernetes', 'Kubeflow',
-           'SageMaker', 'Determined', 'submit']
+           'JobFailed', 'Submitted', 'exception', 'result', 'attempts', 'logs', 'Target', 'script', 'ranks_on_each',
+           'Processes', 'Local', 'Torchrun', 'slurm_variables', 'SlurmTask', 'Slurm', 'fit_on_ray', 'Ray', 'Kubernetes',
+           'Kubeflow', 'SageMaker', 'Determined', 'submit']
 
 # %% ../../nbs/source/resources/launching.ipynb #dd86a5db
 import importlib.util
@@ -188,7 +188,7 @@ def _attempt(folder: Path, function: Callable, args: tuple, kwargs: dict[str, An
 # %% ../../nbs/source/resources/launching.ipynb #753baf7b
 @dataclass(frozen=True)
 class Sending:
-    """All that a submission sends. files: {name: bytes}, written into `folder`. command: what is run here. manifests: documents for a platform.
+    """All that a submission sends. restarts: how often the job begins again. files: {name: bytes}, written into `folder`. command: what is run here. manifests: documents for a platform.
 
     cancel: how to end the job by hand. estimate: what it would cost, if a cluster was given. note: what one should know.
     """
@@ -197,6 +197,7 @@ class Sending:
     to: "Target"
     call: Call
     folder: Path
+    restarts: int = 0
     files: dict[str, bytes] = field(default_factory=dict)
     command: list[str] = field(default_factory=list)
     manifests: list[dict[str, Any]] = field(default_factory=list)
@@ -371,7 +372,7 @@ class Target:
     def check(self, call: Call) -> None:
         "Raise an error, with what to do, for what is missing or can't be. A dry run does without."
 
-    def prepare(self, sending: Sending, restarts: int) -> dict[str, Any]:
+    def prepare(self, sending: Sending) -> dict[str, Any]:
         "The fields of `Sending` that this target knows."
         raise NotImplementedError
 
@@ -392,6 +393,14 @@ def script(folder: Path | str, call: str | None = None, restarts: int = 0) -> by
     "The program that each rank runs."
     more = f", call={call!r}" * (call is not None) + f", restarts={restarts}" * (restarts > 0)
     return f"from fsdl_course.resources.launching import run_call\n\nif __name__ == \"__main__\":\n    run_call({str(folder)!r}{more})\n".encode()
+
+
+def ranks_on_each(target: Target, ranks: int) -> int:
+    "How many ranks each of the target's nodes has. Raises ValueError if they can't be spread evenly."
+    owner = type(target).__name__
+    if ranks % whole(owner, "nodes", target.nodes):
+        raise ValueError(f"{owner}: nodes: {ranks} ranks can't be spread evenly over {target.nodes} nodes: take a divisor of {ranks}")
+    return ranks // target.nodes
 
 
 def _path() -> str:
@@ -458,9 +467,9 @@ class Local(Processes):
 
     name: ClassVar[str] = "local"
 
-    def prepare(self, sending: Sending, restarts: int) -> dict[str, Any]:
+    def prepare(self, sending: Sending) -> dict[str, Any]:
         run = sending.folder / "run.py"
-        return {"files": {"run.py": script(sending.folder, restarts=restarts)}, "command": [sys.executable, str(run)], "cancel": "kill JOB"}
+        return {"files": {"run.py": script(sending.folder, restarts=sending.restarts)}, "command": [sys.executable, str(run)], "cancel": "kill JOB"}
 
 
 @dataclass(frozen=True)
@@ -469,9 +478,9 @@ class Torchrun(Processes):
 
     name: ClassVar[str] = "torchrun"
 
-    def prepare(self, sending: Sending, restarts: int) -> dict[str, Any]:
+    def prepare(self, sending: Sending) -> dict[str, Any]:
         run = sending.folder / "run.py"
-        words = ["--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={sending.call.ranks}", f"--max-restarts={restarts}"]
+        words = ["--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={sending.call.ranks}", f"--max-restarts={sending.restarts}"]
         return {"files": {"run.py": script(sending.folder)}, "command": [sys.executable, "-m", "torch.distributed.run", *words, str(run)], "cancel": "kill JOB"}
 
 # %% ../../nbs/source/resources/launching.ipynb #b4bbc855
@@ -531,32 +540,30 @@ class Slurm(Target):
         for name, least in (("nodes", 1), ("minutes", 1), ("cpus", 1), ("gpus", 0)):
             whole("Slurm", name, getattr(self, name), least)
 
-    def parameters(self, sending: Sending, restarts: int) -> dict[str, Any]:
+    def parameters(self, sending: Sending) -> dict[str, Any]:
         "What submitit's sbatch file is made of."
-        ranks = sending.call.ranks
-        if ranks % self.nodes:
-            raise ValueError(f"Slurm: nodes: {ranks} ranks can't be spread evenly over {self.nodes} nodes: take a divisor of {ranks}")
+        each = ranks_on_each(self, sending.call.ranks)
         over = shlex.quote(str(sending.folder / OVER))
-        wanted = {"partition": self.partition, "mem": None if self.memory is None else f"{int(1024 * self.memory)}M", "gpus_per_node": self.gpus * ranks // self.nodes or None}
+        wanted = {"partition": self.partition, "mem": None if self.memory is None else f"{int(1024 * self.memory)}M", "gpus_per_node": self.gpus * each or None}
         return {
             "job_name": sending.name,
             "nodes": self.nodes,
-            "ntasks_per_node": ranks // self.nodes,
+            "ntasks_per_node": each,
             "cpus_per_task": self.cpus,
             "time": self.minutes,
             **{name: value for name, value in wanted.items() if value is not None},
             "setup": [f"export PYTHONPATH={shlex.quote(_path())}", *_WHERE.splitlines(), *self.setup],
-            "teardown": [_AGAIN.format(over=over, restarts=restarts)] if restarts else [],
+            "teardown": [_AGAIN.format(over=over, restarts=sending.restarts)] if sending.restarts else [],
             "srun_args": ["--kill-on-bad-exit=1"],
             "additional_parameters": {"requeue": True, **self.more},
         }
 
-    def prepare(self, sending: Sending, restarts: int) -> dict[str, Any]:
+    def prepare(self, sending: Sending) -> dict[str, Any]:
         _needs("submitit", self.name)
         from submitit.slurm.slurm import _make_sbatch_string
 
         command = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(sending.folder)])
-        text = _make_sbatch_string(command=command, folder=sending.folder, **self.parameters(sending, restarts))
+        text = _make_sbatch_string(command=command, folder=sending.folder, **self.parameters(sending))
         note = "submitit adds its own pickle, which names the folder, and renames the script to JOB_submission.sh"
         return {"files": {"submission.sh": text.encode()}, "command": ["sbatch", str(sending.folder / "submission.sh")], "cancel": "scancel JOB", "note": note}
 
@@ -608,10 +615,9 @@ def _send_to_slurm(self: Slurm, sending: Sending) -> str:
     "Hand the job to SLURM. If that breaks off, SLURM may have it all the same: then the error says how to cancel it."
     from submitit.slurm.slurm import SlurmExecutor
 
-    restarts = int((re.search(r"-ge (\d+) \]", sending.files["submission.sh"].decode()) or [0, 0])[1])
     with _set(self.environment):
         executor = SlurmExecutor(folder=sending.folder)
-        executor.update_parameters(**self.parameters(sending, restarts))
+        executor.update_parameters(**self.parameters(sending))
         try:
             return executor.submit(SlurmTask(str(sending.folder))).job_id
         except BaseException as error:
@@ -693,8 +699,8 @@ class Ray(Processes):
 
     name: ClassVar[str] = "ray"
 
-    def prepare(self, sending: Sending, restarts: int) -> dict[str, Any]:
-        asked = {"cpus": self.cpus, "gpus": self.gpus, "restarts": restarts, "address": self.address}
+    def prepare(self, sending: Sending) -> dict[str, Any]:
+        asked = {"cpus": self.cpus, "gpus": self.gpus, "restarts": sending.restarts, "address": self.address}
         words = ", ".join(f"{name}={value!r}" for name, value in asked.items())
         text = f"from fsdl_course.resources.launching import fit_on_ray\n\nfit_on_ray({str(sending.folder)!r}, {sending.call.ranks}, {words})\n"
         return {"files": {"drive.py": text.encode()}, "command": [sys.executable, str(sending.folder / "drive.py")], "cancel": "kill JOB"}
@@ -733,21 +739,19 @@ class Kubernetes(Target):
     name: ClassVar[str] = "kubernetes"
     shared: ClassVar[bool] = False
 
-    def ask(self, sending: Sending, restarts: int) -> Ask:
+    def ask(self, sending: Sending) -> Ask:
         "The numbers of the job. Raises ValueError that names what can't be."
-        ranks, nodes = sending.call.ranks, whole(type(self).__name__, "nodes", self.nodes)
-        if ranks % nodes:
-            raise ValueError(f"{type(self).__name__}: nodes: {ranks} ranks can't be spread evenly over {nodes} nodes: take a divisor of {ranks}")
+        each = ranks_on_each(self, sending.call.ranks)
         files = sending.files | {"run.py": script(f"{WORK}/{sending.name}", call=f"{CALL}/call.pkl")}
         size = {"gpus": self.gpus, "cpus": self.cpus, "memory": self.memory, "hours": self.hours}
-        return Ask(sending.name, self.image, nodes=nodes, ranks=ranks // nodes, restarts=restarts, files=files, **size)
+        return Ask(sending.name, self.image, nodes=self.nodes, ranks=each, restarts=sending.restarts, files=files, **size)
 
     def documents(self, ask: Ask) -> list[dict[str, Any]]:
         "What the cluster is asked for."
         return indexed_job(ask, claim=self.claim, namespace=self.namespace)
 
-    def prepare(self, sending: Sending, restarts: int) -> dict[str, Any]:
-        ask = self.ask(sending, restarts)
+    def prepare(self, sending: Sending) -> dict[str, Any]:
+        ask = self.ask(sending)
         kind = "job" if self.name == "kubernetes" else "trainjob"
         cancel = f"kubectl --namespace {self.namespace} delete {kind},service,configmap {ask.name} --ignore-not-found"
         note = f"the result will be {ask.name}/{RESULT} on the claim {self.claim!r}" + f", which is mounted at {self.mounted}" * (self.mounted is not None)
@@ -869,8 +873,8 @@ class SageMaker(Kubernetes):
         "What SageMaker is asked for."
         return [training_job_request(ask, role=self.role, bucket=self.bucket, instance=self.instance)]
 
-    def prepare(self, sending: Sending, restarts: int) -> dict[str, Any]:
-        ask = self.ask(sending, restarts)
+    def prepare(self, sending: Sending) -> dict[str, Any]:
+        ask = self.ask(sending)
         data = "/opt/ml/input/data/call/call.pkl"
         files = {"run.py": script(f"{WORK}/{ask.name}", call=data)}
         return {"manifests": self.documents(ask), "files": files, "command": ["aws", "sagemaker", "create-training-job", "--cli-input-json", "file://request.json"],
@@ -888,8 +892,8 @@ class Determined(Kubernetes):
         "What Determined is asked for."
         return [experiment(ask, host_path=self.claim)]
 
-    def prepare(self, sending: Sending, restarts: int) -> dict[str, Any]:
-        ask = self.ask(sending, restarts)
+    def prepare(self, sending: Sending) -> dict[str, Any]:
+        ask = self.ask(sending)
         files = {"run.py": script(f"{WORK}/{ask.name}", call="call.pkl")}
         return {"manifests": self.documents(ask), "files": files, "command": ["det", "experiment", "create", "experiment.yaml", "."], "cancel": "det experiment cancel JOB",
                 "note": "no longer developed; last release March 2025"}
@@ -925,8 +929,8 @@ def submit(function: Callable, /, *args: Any, to: "str | Target" = "local", name
         to.check(call)
     estimated = None if cluster is None else _estimated(call, cluster, price)
     files = {"call.pkl": call.packed(to.shared)}
-    found = to.prepare(Sending(name, to, call, folder, files=files), restarts)
-    sending = Sending(name, to, call, folder, estimate=estimated, **found | {"files": files | found.get("files", {})})
+    found = to.prepare(Sending(name, to, call, folder, restarts, files=files))
+    sending = Sending(name, to, call, folder, restarts, estimate=estimated, **found | {"files": files | found.get("files", {})})
     return sending if dry_run else _sent(sending)
 
 # %% ../../nbs/source/resources/launching.ipynb #8ec471eb
